@@ -1,0 +1,54 @@
+/** What a worker runs. */
+import type { Json } from '../util/json.ts';
+import type { ClaimedJob } from './store.ts';
+
+/** Why an attempt's signal was aborted. */
+export type StopReason = 'cancelled' | 'lease_lost' | 'shutdown';
+
+/** The reason of an attempt's aborted signal. */
+export class AttemptStopped extends Error {
+  readonly reason: StopReason;
+
+  constructor(reason: StopReason) {
+    super(
+      {
+        cancelled: 'the job was cancelled',
+        lease_lost: 'the attempt has lost its lease',
+        shutdown: 'the worker is shutting down',
+      }[reason],
+    );
+    this.name = 'AttemptStopped';
+    this.reason = reason;
+  }
+}
+
+/** Thrown by a handler for what no retry can mend: the job fails at once. */
+export class PermanentError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'PermanentError';
+  }
+}
+
+export interface HandlerContext {
+  /** Aborted, with an `AttemptStopped`, when the attempt must stop. */
+  readonly signal: AbortSignal;
+  /** Replaces the progress that the next heartbeat carries to the store. Cheap; call it as often as you like. */
+  progress(progress: Json): void;
+  /**
+   * Asks the store now whether the lease is still held and no cancel was asked, and extends it. Rejects with
+   * `AttemptStopped` otherwise, or with `StoreUnavailable` when nobody can tell. Await it before the step
+   * that makes the work visible.
+   */
+  confirm(): Promise<void>;
+}
+
+export interface Handler {
+  /**
+   * Does the work of one attempt and returns what is stored as its result. A `PermanentError` fails the job;
+   * any other error is retried while the job has retries left.
+   */
+  run(job: ClaimedJob, context: HandlerContext): Promise<Json>;
+  /** Undoes a `run` that succeeded but did not count: the lease was lost, or the job cancelled meanwhile. */
+  discard?(job: ClaimedJob, result: Json): Promise<void>;
+}

@@ -1,0 +1,24 @@
+/** A named SQL query from a .sql file, with its tags. */
+export interface Task {
+  readonly name: string;
+  /** The query as written: line breaks kept, comment lines between its tags and its first line dropped. */
+  readonly sql: string;
+  /** Where it is from, for messages. `line` is that of its name tag, from 1. */
+  readonly file: string;
+  readonly line: number;
+  /** Names of sources and results backends; null: not tagged, any will do. */
+  readonly db: readonly string[] | null;
+  readonly results: readonly string[] | null;
+  readonly queue: string | null;
+  readonly concurrency: number | null;
+  /** Not prepared at start. */
+  readonly raw: boolean;
+  /** Seconds; null: not tagged. */
+  readonly timeout: number | null;
+  readonly ttl: number | null;
+  readonly max_rows: number | null;
+  readonly max_bytes: number | null;
+  readonly priority: number | null;
+  /** Tags that begin with `x-`, by lower-case name, kept for the people who wrote them. */
+  readonly extra: Readonly<Record<string, string>>;
+}
