@@ -1,0 +1,17 @@
+import type { PostedJob } from '../queue/queue.ts';
+import type { Job } from '../queue/store.ts';
+import type { ReportRequest, TaskInfo } from './report.ts';
+
+/** State of one thing that the server depends on. `message` names no secret. */
+export type Health = { readonly ok: true } | { readonly ok: false; readonly message: string };
+
+/** What the HTTP room needs of the reports: see reports.ts for the real one. */
+export interface ReportService {
+  tasks(): readonly TaskInfo[];
+  /** Checks a request and makes the job of it. Throws `ReportError`. */
+  plan(request: ReportRequest): PostedJob;
+  /** Drops the result tables that a job's id has left, in whichever backend. */
+  drop(job: Job): Promise<void>;
+  /** By name, as "db.NAME" and "results.NAME". */
+  health(signal: AbortSignal): Promise<Readonly<Record<string, Health>>>;
+}
