@@ -1,0 +1,99 @@
+/**
+ * The configuration as the program uses it: checked, complete, with every default filled in. What may be
+ * written in the file, the environment and the flags is in schema.ts.
+ */
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+export interface AppConfig {
+  readonly log_level: LogLevel;
+  /** The longest a job may run (key `default_job_ttl`); null: no limit. */
+  readonly default_job_ttl_ms: number | null;
+  /** How long running jobs may go on after the first SIGTERM. */
+  readonly shutdown_timeout_ms: number;
+  /** The most rows and bytes a result may have; null: no limit. */
+  readonly max_rows: number | null;
+  readonly max_bytes: number | null;
+  /** The largest HTTP request body, bytes. */
+  readonly body_limit: number;
+  /** How long a claimed attempt is held without a heartbeat. */
+  readonly lease_ms: number;
+  /** Less than half of a lease, so that one lost heartbeat costs nothing. */
+  readonly heartbeat_ms: number;
+  /** How often expired leases are looked for. */
+  readonly sweep_ms: number;
+  /** How often expired result tables and what dead attempts left are looked for. */
+  readonly results_sweep_ms: number;
+  /** A job whose workers died this often in a row is not run again. */
+  readonly max_crashes: number;
+}
+
+export interface ServerConfig {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+}
+
+export interface WorkerConfig {
+  /** Unique among running workers. */
+  readonly name: string;
+  /** The most jobs that this process runs at once. */
+  readonly concurrency: number;
+  /** No HTTP. */
+  readonly only: boolean;
+}
+
+export interface SqliteStoreConfig {
+  readonly type: 'sqlite';
+  /** An absolute path, or ":memory:". */
+  readonly path: string;
+  /** How long finished jobs and finished groups are remembered. */
+  readonly expiry_ms: number;
+  readonly meta_expiry_ms: number;
+}
+
+export interface SqliteSourceConfig {
+  readonly type: 'sqlite';
+  /** Absolute. */
+  readonly path: string;
+  /** The most queries that run at once. */
+  readonly max_active: number;
+  /** The most connections kept open (processes kept warm) between queries. */
+  readonly max_idle: number;
+  /** How long a connection may take to be ready, waiting for locks included. */
+  readonly connect_timeout_ms: number;
+}
+
+export interface SqliteResultsConfig {
+  readonly type: 'sqlite';
+  /** Absolute. */
+  readonly path: string;
+  /** The table's name, with %s for the job id. */
+  readonly results_table: string;
+  /** How long a result table is kept when neither job nor task says; null: until it is dropped. */
+  readonly ttl_ms: number | null;
+  readonly max_active: number;
+  readonly max_idle: number;
+  readonly connect_timeout_ms: number;
+}
+
+// One engine so far; the next one joins these unions and the tables in schema.ts.
+export type StoreConfig = SqliteStoreConfig;
+export type SourceConfig = SqliteSourceConfig;
+export type ResultsConfig = SqliteResultsConfig;
+
+export interface Config {
+  /** Absolute path of the file that was read; null: there was none, the environment had it all. */
+  readonly file: string | null;
+  readonly app: AppConfig;
+  readonly server: ServerConfig;
+  /** Absolute paths. */
+  readonly sql_directories: readonly string[];
+  /** The queues to work on; null: `default` and every queue that a task names. */
+  readonly queues: readonly string[] | null;
+  readonly worker: WorkerConfig;
+  readonly store: StoreConfig;
+  /** By name; at least one each. Without a prototype, so that no name is found that was not given. */
+  readonly results: Readonly<Record<string, ResultsConfig>>;
+  readonly db: Readonly<Record<string, SourceConfig>>;
+}
