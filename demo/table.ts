@@ -1,0 +1,15 @@
+/** Prints the first rows of a result table: npm run demo:table -- results_myjob */
+import { DatabaseSync } from 'node:sqlite';
+import { fileURLToPath } from 'node:url';
+
+const [table] = process.argv.slice(2);
+if (table === undefined) {
+  console.error('usage: npm run demo:table -- TABLE');
+  process.exit(1);
+}
+const database = new DatabaseSync(fileURLToPath(new URL('data/results.db', import.meta.url)), {
+  readOnly: true,
+});
+const name = `"${table.replaceAll('"', '""')}"`;
+console.table(database.prepare(`SELECT * FROM ${name} LIMIT 20`).all());
+console.log(`${database.prepare(`SELECT count(*) AS count FROM ${name}`).get()?.['count']} rows in ${table}`);
