@@ -1,0 +1,150 @@
+/**
+ * A child process that runs SQLite for us. node:sqlite is synchronous and cannot be interrupted: neither
+ * worker.terminate() nor process.exit() stops a running step, a SIGKILL does. So whatever may take long runs
+ * in a process of its own, which also keeps a SIGBUS (a truncated or full file under SQLite's shared
+ * memory) away from the server.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { DatabaseError } from '../errors.ts';
+import { errorOf, type Failure } from './failure.ts';
+
+/** What a process offers: by name, what is asked, what is answered, and what is told in between. */
+export interface Operation {
+  readonly request: unknown;
+  readonly reply: unknown;
+  readonly event?: unknown;
+}
+export type Operations<T> = { [K in keyof T]: Operation };
+export type EventOf<T extends Operation> = T extends { readonly event: infer E } ? E : never;
+
+export interface Call {
+  readonly id: number;
+  readonly op: string;
+  readonly request: unknown;
+}
+export type Answer =
+  | { readonly id: number; readonly reply: unknown }
+  | { readonly id: number; readonly failure: Failure }
+  | { readonly id: number; readonly event: unknown };
+
+interface Pending {
+  resolve(reply: unknown): void;
+  reject(error: unknown): void;
+  event(event: unknown): void;
+}
+
+/** The file descriptor of the pipe whose end tells the child that this process is gone. */
+export const LIFELINE = 4;
+
+/** Environment variables that a child needs; the rest, passwords among them, is none of its business. */
+const PASSED_ON = ['PATH', 'TMPDIR', 'TMP', 'TEMP', 'SQLITE_TMPDIR', 'SystemRoot', 'NODE_V8_COVERAGE'];
+
+export class SqliteProcess<T extends Operations<T>> {
+  readonly #child: ChildProcess;
+  readonly #pending = new Map<number, Pending>();
+  readonly #name: string;
+  readonly exited: Promise<void>;
+  #next = 1;
+  #alive = true;
+
+  /** `name` is how errors call the database, e.g. `db "ledger"`. */
+  constructor(
+    module: URL,
+    name: string,
+    environment: Readonly<Record<string, string>> = {},
+    args: readonly string[] = [],
+  ) {
+    this.#name = name;
+    const env: Record<string, string> = {};
+    for (const key of PASSED_ON) {
+      const value = process.env[key];
+      if (value !== undefined) env[key] = value;
+    }
+    this.#child = fork(module, args, {
+      serialization: 'advanced',
+      // Not those of this process: --test, --inspect and the like are not meant for it.
+      execArgv: ['--disable-warning=ExperimentalWarning'],
+      env: { ...env, ...environment },
+      // The last one is the lifeline. A crash's last words on stderr are worth having in the log.
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'],
+    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.exited = promise;
+    this.#child.on('message', (answer) => this.#answered(answer as Answer));
+    this.#child.once('error', (error) => this.#ended(`could not be started: ${error.message}`, resolve));
+    this.#child.once('exit', (code, signal) => {
+      this.#ended(signal === null ? `ended with code ${code}` : `was ended by ${signal}`, resolve);
+    });
+    // A closed lifeline is told by the exit; without a listener it would be an uncaught error.
+    this.#child.stdio[LIFELINE]?.on('error', () => {});
+    this.#rest();
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  /** Rejects with the `DatabaseError` of the other side, or with `unavailable` when the process ends. */
+  call<K extends keyof T & string>(
+    op: K,
+    request: T[K]['request'],
+    onEvent?: (event: EventOf<T[K]>) => void,
+  ): Promise<T[K]['reply']> {
+    if (!this.#alive) return Promise.reject(this.#gone('has ended'));
+    const id = this.#next++;
+    const { promise, resolve, reject } = Promise.withResolvers<T[K]['reply']>();
+    this.#pending.set(id, { resolve, reject, event: (event) => onEvent?.(event as EventOf<T[K]>) });
+    if (this.#pending.size === 1) {
+      this.#child.ref();
+      this.#child.channel?.ref();
+    }
+    const call: Call = { id, op, request };
+    this.#child.send(call, (error) => {
+      // A process that ended rejects its calls itself, and says how it ended.
+      if (error !== null && this.#alive) this.#settle(id)?.reject(this.#gone('cannot be reached'));
+    });
+    return promise;
+  }
+
+  /** Ends the process at once; resolves when it is gone. */
+  kill(): Promise<void> {
+    if (this.#alive) this.#child.ref();
+    this.#child.kill('SIGKILL');
+    return this.exited;
+  }
+
+  #answered(answer: Answer): void {
+    if ('event' in answer) this.#pending.get(answer.id)?.event(answer.event);
+    else if ('failure' in answer) this.#settle(answer.id)?.reject(errorOf(answer.failure));
+    else this.#settle(answer.id)?.resolve(answer.reply);
+  }
+
+  #settle(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    if (this.#pending.size === 0) this.#rest();
+    return pending;
+  }
+
+  /** A process that waits for work does not keep this one running. */
+  #rest(): void {
+    this.#child.unref();
+    this.#child.channel?.unref();
+    const lifeline = this.#child.stdio[LIFELINE];
+    if (lifeline && 'unref' in lifeline && typeof lifeline.unref === 'function') lifeline.unref();
+  }
+
+  #ended(how: string, resolve: () => void): void {
+    this.#alive = false;
+    for (const id of [...this.#pending.keys()]) this.#settle(id)?.reject(this.#gone(how));
+    resolve();
+  }
+
+  #gone(how: string): DatabaseError {
+    return new DatabaseError('unavailable', `${this.#name}: the process that runs SQLite ${how}`);
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * What is done to the tables of a results file. Every function is a step inside of a transaction that its
+ * caller holds; none of them waits.
+ */
+import { randomBytes } from 'node:crypto';
+import type { DatabaseSync } from 'node:sqlite';
+import type { Owner, ResultColumn, ResultTable } from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import { tableNames } from '../names.ts';
+import { quoteName } from './quote.ts';
+import { isReserved } from './results-file.ts';
+import type { Publication } from './writer-operations.ts';
+
+/** SQLite has no limit to a name; this one keeps names usable elsewhere. */
+const MOST_NAME_BYTES = 255;
+/** A table up to this size is dropped at once, a larger one is emptied in steps: see `emptySome`. */
+const DROPPED_AT_ONCE_BYTES = 1024 * 1024;
+
+interface Published {
+  readonly job_id: string;
+  readonly table_name: string;
+  readonly store_id: string;
+  readonly fence: number;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly columns: string;
+  readonly warnings: string;
+  readonly expires_at: number | null;
+}
+
+/** Refuses an attempt that a newer one of the same store has overtaken. Another store takes over. */
+export function checkFence(db: DatabaseSync, { job_id, store_id, fence }: Owner): void {
+  const row = db
+    .prepare(
+      `SELECT max(fence) AS fence FROM (
+         SELECT fence FROM dungbeetle_results WHERE job_id = ?1 AND store_id = ?2
+         UNION ALL SELECT fence FROM dungbeetle_staging WHERE job_id = ?1 AND store_id = ?2 AND state = 'loading'
+         UNION ALL SELECT fence FROM dungbeetle_fences WHERE job_id = ?1 AND store_id = ?2)`,
+    )
+    .get({ '?1': job_id, '?2': store_id });
+  const newest = row?.['fence'] ?? null;
+  if (newest !== null && Number(newest) > fence) throw fenced();
+}
+
+function fenced(): DatabaseError {
+  return new DatabaseError('fenced', 'a newer attempt of the job writes the result table');
+}
+
+/** Makes a staging table and registers it. What older attempts of the job have begun becomes trash. */
+export function beginStaging(
+  db: DatabaseSync,
+  owner: Owner,
+  columns: readonly ResultColumn[],
+  now: number,
+): string {
+  checkFence(db, owner);
+  const { job_id, store_id, fence } = owner;
+  db.prepare(
+    "UPDATE dungbeetle_staging SET state = 'trash' WHERE job_id = ? AND store_id = ? AND fence < ? AND state = 'loading'",
+  ).run(job_id, store_id, fence);
+  noteFence(db, job_id, store_id, fence, now);
+  const table = register(db, 'loading', owner, now);
+  db.exec(createTable(table, columns));
+  return table;
+}
+
+function register(
+  db: DatabaseSync,
+  state: 'loading' | 'trash',
+  { job_id, store_id, fence }: Pick<Owner, 'job_id' | 'store_id' | 'fence'>,
+  now: number,
+): string {
+  const table = `dungbeetle_staging_${randomBytes(8).toString('hex')}`;
+  db.prepare('INSERT INTO dungbeetle_staging VALUES (?, ?, ?, ?, ?, ?)').run(
+    table,
+    state,
+    job_id,
+    store_id,
+    fence,
+    now,
+  );
+  return table;
+}
+
+function noteFence(db: DatabaseSync, job_id: string, store_id: string, fence: number, now: number): void {
+  db.prepare(
+    `INSERT INTO dungbeetle_fences VALUES (?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET
+       fence = CASE WHEN store_id = excluded.store_id THEN max(fence, excluded.fence) ELSE excluded.fence END,
+       store_id = excluded.store_id, noted_at = excluded.noted_at`,
+  ).run(job_id, store_id, fence, now);
+}
+
+function createTable(table: string, columns: readonly ResultColumn[]): string {
+  const defined = columns.map(({ name, type }) =>
+    type === '' ? quoteName(name) : `${quoteName(name)} ${type}`,
+  );
+  return `CREATE TABLE main.${quoteName(table)} (${defined.join(', ')})`;
+}
+
+/** Copies the rows of an attached staging file after `from` up to `to`; returns how many there were. */
+export function copyRows(
+  db: DatabaseSync,
+  schema: string,
+  table: string,
+  width: number,
+  from: number,
+  to: number,
+) {
+  const columns = Array.from({ length: width }, (_, index) => `c${index}`).join(', ');
+  const { changes } = db
+    .prepare(
+      `INSERT INTO main.${quoteName(table)} SELECT ${columns} FROM ${quoteName(schema)}.rows WHERE rowid > ? AND rowid <= ?`,
+    )
+    .run(from, to);
+  return Number(changes);
+}
+
+/** Throws `fenced` unless the staging table is registered as being loaded. */
+export function checkLoading(db: DatabaseSync, table: string): void {
+  const row = db
+    .prepare("SELECT 1 FROM dungbeetle_staging WHERE table_name = ? AND state = 'loading'")
+    .get(table);
+  if (row === undefined) throw fenced();
+}
+
+/** Gives a staging table up; false if it is not registered (any more). */
+export function discardStaging(db: DatabaseSync, table: string): boolean {
+  return (
+    db.prepare("UPDATE dungbeetle_staging SET state = 'trash' WHERE table_name = ?").run(table).changes > 0
+  );
+}
+
+/**
+ * Makes rows visible as the job's table, with its row in the catalog. `schema` is the attached staging file
+ * when the rows are still there.
+ */
+export function publish(
+  db: DatabaseSync,
+  template: string,
+  publication: Publication,
+  schema: string | null,
+  now: number,
+): ResultTable {
+  const { owner, columns, staged, staging, ttl_ms } = publication;
+  checkFence(db, owner);
+  const { table, replaced } = clearName(db, template, owner, now);
+  const warnings = [...publication.warnings];
+  if (replaced) warnings.push('1 table of that name, not in the catalog, was replaced');
+  if (staging !== null) {
+    checkLoading(db, staging);
+    db.exec(`ALTER TABLE main.${quoteName(staging)} RENAME TO ${quoteName(table)}`);
+    db.prepare('DELETE FROM dungbeetle_staging WHERE table_name = ?').run(staging);
+  } else if (schema !== null) {
+    db.exec(createTable(table, columns));
+    const copied = copyRows(db, schema, table, columns.length, 0, staged.rows);
+    checkCount(copied, staged.rows);
+  }
+  const expires_at = ttl_ms === null ? null : now + Math.ceil(ttl_ms);
+  db.prepare('INSERT OR REPLACE INTO dungbeetle_results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)').run(
+    owner.job_id,
+    table,
+    owner.task,
+    owner.store_id,
+    owner.fence,
+    owner.attempt,
+    staged.rows,
+    staged.bytes,
+    JSON.stringify(columns),
+    JSON.stringify(warnings),
+    now,
+    expires_at,
+  );
+  db.prepare('DELETE FROM dungbeetle_fences WHERE job_id = ?').run(owner.job_id);
+  return { table, columns, rows: staged.rows, bytes: staged.bytes, expires_at, warnings };
+}
+
+/** A staging file that holds other than what was promised is no complete result. */
+export function checkCount(copied: number, promised: number): void {
+  if (copied === promised) return;
+  throw new DatabaseError(
+    'query_failed',
+    `the staged result has ${copied} rows where ${promised} were promised`,
+    {
+      transient: true,
+    },
+  );
+}
+
+/**
+ * Finds the job's table a name and moves away what is there: the job's earlier table, or one that is not
+ * in the catalog but in our namespace.
+ */
+function clearName(
+  db: DatabaseSync,
+  template: string,
+  owner: Owner,
+  now: number,
+): { readonly table: string; readonly replaced: boolean } {
+  const earlier = findPublished(db, owner.job_id);
+  if (earlier !== undefined) {
+    // Whoever knows the name finds the new rows under it.
+    moveAway(db, earlier.table_name, earlier.bytes, owner, now);
+    return { table: earlier.table_name, replaced: false };
+  }
+  for (const table of tableNames(template, owner.job_id, MOST_NAME_BYTES)) {
+    if (isReserved(table)) continue;
+    const taken = db.prepare('SELECT 1 FROM dungbeetle_results WHERE table_name = ?').get(table);
+    if (taken !== undefined) continue;
+    const there = db
+      .prepare("SELECT type FROM main.sqlite_schema WHERE name = ? COLLATE NOCASE AND type <> 'trigger'")
+      .get(table);
+    if (there === undefined) return { table, replaced: false };
+    if (there['type'] !== 'table' || template.replaceAll('%s', '') === '') {
+      throw new DatabaseError(
+        'table_conflict',
+        `there is already a ${String(there['type'])} "${table}" in the results database, and it is not one of ours`,
+      );
+    }
+    moveAway(db, table, null, owner, now);
+    return { table, replaced: true };
+  }
+  throw new DatabaseError('table_conflict', `there is no free table name for job "${owner.job_id}"`);
+}
+
+function findPublished(db: DatabaseSync, job_id: string): Published | undefined {
+  return db.prepare('SELECT * FROM dungbeetle_results WHERE job_id = ?').get(job_id) as unknown as
+    | Published
+    | undefined;
+}
+
+/** Frees a table's name: drops the table, or renames it to trash if it is large or nobody knows its size. */
+function moveAway(
+  db: DatabaseSync,
+  table: string,
+  bytes: number | null,
+  owner: Pick<Owner, 'job_id' | 'store_id' | 'fence'>,
+  now: number,
+): void {
+  if (bytes !== null && bytes <= DROPPED_AT_ONCE_BYTES) {
+    db.exec(`DROP TABLE IF EXISTS main.${quoteName(table)}`);
+    return;
+  }
+  const there = db
+    .prepare("SELECT 1 FROM main.sqlite_schema WHERE name = ? COLLATE NOCASE AND type = 'table'")
+    .get(table);
+  if (there === undefined) return;
+  // Someone's trigger must not fire while the trash is emptied.
+  const triggers = db
+    .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE")
+    .all(table);
+  for (const { name } of triggers as { name: string }[]) db.exec(`DROP TRIGGER main.${quoteName(name)}`);
+  const trash = register(db, 'trash', owner, now);
+  db.exec(`ALTER TABLE main.${quoteName(table)} RENAME TO ${quoteName(trash)}`);
+}
+
+/** The job's table, if this attempt has published it. */
+export function publishedBy(db: DatabaseSync, owner: Owner): ResultTable | null {
+  const found = findPublished(db, owner.job_id);
+  if (found === undefined || found.store_id !== owner.store_id || found.fence !== owner.fence) return null;
+  return {
+    table: found.table_name,
+    columns: JSON.parse(found.columns) as ResultColumn[],
+    rows: found.rows,
+    bytes: found.bytes,
+    expires_at: found.expires_at,
+    warnings: JSON.parse(found.warnings) as string[],
+  };
+}
+
+/** Takes the job's table and its catalog row away; remembers the fence, so that a zombie cannot bring it back. */
+export function dropPublished(
+  db: DatabaseSync,
+  job_id: string,
+  only: (published: Published) => boolean,
+  now: number,
+): boolean {
+  const found = findPublished(db, job_id);
+  if (found === undefined || !only(found)) return false;
+  moveAway(db, found.table_name, found.bytes, found, now);
+  db.prepare('DELETE FROM dungbeetle_results WHERE job_id = ?').run(job_id);
+  noteFence(db, job_id, found.store_id, found.fence, now);
+  return true;
+}
+
+/** Job ids of tables past their expiry. */
+export function expiredJobs(db: DatabaseSync, now: number, most: number): readonly string[] {
+  const rows = db
+    .prepare('SELECT job_id FROM dungbeetle_results WHERE expires_at <= ? ORDER BY expires_at LIMIT ?')
+    .all(now, most);
+  return rows.map((row) => String(row['job_id']));
+}
+
+export function trashTables(db: DatabaseSync): readonly string[] {
+  const rows = db.prepare("SELECT table_name FROM dungbeetle_staging WHERE state = 'trash'").all();
+  return rows.map((row) => String(row['table_name']));
+}
+
+/** Deletes some rows of a trash table, and drops it with the last. True when it is gone. */
+export function emptySome(db: DatabaseSync, table: string, rows: number): boolean {
+  const registered = db
+    .prepare("SELECT 1 FROM dungbeetle_staging WHERE table_name = ? AND state = 'trash'")
+    .get(table);
+  if (registered === undefined) return true;
+  const rowid = rowidOf(db, table);
+  if (rowid !== null) {
+    const name = quoteName(table);
+    const { changes } = db
+      .prepare(`DELETE FROM main.${name} WHERE ${rowid} < (SELECT min(${rowid}) FROM main.${name}) + ?`)
+      .run(rows);
+    if (changes > 0) return false;
+  }
+  db.exec(`DROP TABLE IF EXISTS main.${quoteName(table)}`);
+  db.prepare('DELETE FROM dungbeetle_staging WHERE table_name = ?').run(table);
+  return true;
+}
+
+/** The name under which a table's rowid can be reached; null: it has none, or columns took all of them. */
+function rowidOf(db: DatabaseSync, table: string): string | null {
+  const columns = db.prepare('SELECT name FROM pragma_table_info(?)').all(table);
+  const taken = new Set(columns.map((column) => String(column['name']).toLowerCase()));
+  const [shape] = db.prepare('SELECT type, wr FROM pragma_table_list(?)').all(table);
+  if (shape === undefined || shape['type'] !== 'table' || shape['wr'] !== 0) return null;
+  return ['rowid', '_rowid_', 'oid'].find((name) => !taken.has(name)) ?? null;
+}

@@ -1,0 +1,249 @@
+/** SQLite as a results backend. All writing is done by one child process per backend. */
+import { resolve as absolute, basename, dirname, join } from 'node:path';
+import { entry } from '../../util/entry.ts';
+import type {
+  Accept,
+  Column,
+  ColumnType,
+  ResultColumn,
+  ResultSet,
+  ResultsBackend,
+  ResultTable,
+  SweepOptions,
+  Swept,
+  WriteOptions,
+} from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import { columnNames } from '../names.ts';
+import { type EventOf, SqliteProcess } from './process.ts';
+import { listStagingFiles, removeStagingFile, stagingFile, storeKey } from './staging-file.ts';
+import { DECLARED } from './types.ts';
+import type { Publication, StagedRows, WriterOperations, WriterSetup } from './writer-operations.ts';
+
+export interface SqliteResultsOptions {
+  /** The backend's name in the configuration; errors call it `results "name"`. */
+  readonly name: string;
+  /** The results file; made if there is none. Staging files go to `<path>-staging/` beside it. */
+  readonly path: string;
+  /** Name of result tables, with %s for the job id. Default `results_%s`. */
+  readonly results_table?: string;
+}
+
+/** A result up to this size is copied in its publishing transaction. */
+const SMALL_ROWS = 2_000;
+const SMALL_BYTES = 512 * 1024;
+/** SQLite's limit (SQLITE_MAX_COLUMN). */
+const MOST_COLUMNS = 2_000;
+
+/** Touches nothing yet: a results file that cannot be written is told by `ping` and by `write`. */
+export async function openSqliteResults(options: SqliteResultsOptions): Promise<SqliteResults> {
+  return new SqliteResults(options);
+}
+
+export class SqliteResults implements ResultsBackend {
+  readonly engine = 'sqlite';
+  readonly accepts: readonly Accept[];
+  readonly #setup: WriterSetup;
+  readonly #directory: string;
+  #writer: SqliteProcess<WriterOperations> | null = null;
+  #tickets = 0;
+  #closed = false;
+
+  constructor({ name, path, results_table = 'results_%s' }: SqliteResultsOptions) {
+    if (!results_table.includes('%s')) {
+      throw new TypeError(`results_table of results "${name}" must hold %s, where the job id goes`);
+    }
+    const file = absolute(path);
+    this.#setup = { path: file, database: `results "${name}"`, results_table };
+    this.#directory = join(dirname(file), `${basename(file)}-staging`);
+    this.accepts = [{ encoding: 'sqlite-file', directory: this.#directory }, { encoding: 'rows' }];
+  }
+
+  /** The child process, if one is running. */
+  get pids(): readonly number[] {
+    const pid = this.#writer?.alive === true ? this.#writer.pid : undefined;
+    return pid === undefined ? [] : [pid];
+  }
+
+  async write(result: ResultSet, options: WriteOptions): Promise<ResultTable> {
+    const { signal, owner, limits, onProgress } = options;
+    signal.throwIfAborted();
+    if (result.columns.length > MOST_COLUMNS) {
+      throw this.#error(
+        'query_failed',
+        `the result has ${result.columns.length} columns, a SQLite table at most ${MOST_COLUMNS}`,
+      );
+    }
+    const cleanups: (() => Promise<unknown>)[] = [];
+    try {
+      const spooled = await this.#staged(result, options, cleanups);
+      const { staged, types, warnings } = spooled;
+      const { max_rows, max_bytes } = limits;
+      if (max_rows !== null && staged.rows > max_rows) throw this.#over('rows', 'max_rows', max_rows);
+      if (max_bytes !== null && staged.bytes > max_bytes) throw this.#over('bytes', 'max_bytes', max_bytes);
+      const columns = resultColumns(result.columns, types);
+
+      let staging: string | null = null;
+      if (staged.rows > SMALL_ROWS || staged.bytes > SMALL_BYTES) {
+        staging = await this.#call('begin', { owner, columns });
+        const table = staging;
+        cleanups.push(() => this.#call('discard', { staging: table }));
+        const bytesPerRow = staged.bytes / Math.max(1, staged.rows);
+        await this.#abortable(
+          signal,
+          this.#call('copy', { staging, staged, width: columns.length }, (rows) => {
+            if (!signal.aborted) onProgress({ phase: 'load', rows, bytes: Math.round(rows * bytesPerRow) });
+          }),
+        );
+      }
+      onProgress({ phase: 'publish', rows: staged.rows, bytes: staged.bytes });
+      await this.#abortable(signal, options.confirm());
+      const { ttl_ms } = options;
+      const table = await this.#publish({ owner, columns, staged, staging, ttl_ms, warnings }, signal);
+      cleanups.splice(1);
+      return table;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      // What cannot be cleaned up now (the disk is away, say) is found by the next sweep; the error that
+      // led here is the one to tell.
+      await Promise.allSettled(cleanups.toReversed().map((clean) => clean()));
+    }
+  }
+
+  async drop(job_id: string, fence?: number): Promise<boolean> {
+    return this.#call('drop', { job_id, fence: fence ?? null });
+  }
+
+  async sweep({ store_id, liveFences, judge }: SweepOptions): Promise<Swept> {
+    const expired = await this.#call('expire', null);
+    // Listed first: what an attempt makes after it was asked about is not in the list.
+    const { staging, unsettled } = await this.#call('leftovers', { store_id });
+    const files = await listStagingFiles(this.#directory);
+    const live = await liveFences();
+    let orphans = await this.#call('forget', { store_id });
+    for (const { table, fence } of staging) {
+      if (live.has(fence)) continue;
+      await this.#call('discard', { staging: table });
+      orphans += 1;
+    }
+    const store = storeKey(store_id);
+    for (const file of files) {
+      if (file.store !== store || live.has(file.fence)) continue;
+      await removeStagingFile(file.path);
+      orphans += 1;
+    }
+    for (const { job_id, fence } of unsettled) {
+      if (live.has(fence)) continue;
+      const verdict = await judge({ job_id, fence });
+      if (verdict === 'keep') await this.#call('settle', { job_id, store_id, fence });
+      else if (verdict === 'drop' && (await this.#call('drop', { job_id, fence }))) orphans += 1;
+    }
+    return { expired, orphans };
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await this.#abortable(signal, this.#call('ping', null));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const writer = this.#writer;
+    if (writer === null || !writer.alive) return;
+    await writer.call('close', null).finally(() => writer.kill());
+  }
+
+  /** The result as a staging file: the one it came in, or one made of its rows. */
+  async #staged(result: ResultSet, options: WriteOptions, cleanups: (() => Promise<unknown>)[]) {
+    const { body, columns } = result;
+    if (body.encoding === 'sqlite-file') {
+      cleanups.push(() => removeStagingFile(body.path));
+      const staged: StagedRows = { file: body.path, rows: body.rows, bytes: body.bytes };
+      return { staged, types: columns.map((column) => column.type), warnings: [] };
+    }
+    const { signal, limits, owner, onProgress } = options;
+    const file = stagingFile(this.#directory, owner);
+    cleanups.push(() => removeStagingFile(file));
+    const unspool = () => this.#call('unspool', { file });
+    cleanups.push(unspool);
+    await this.#call('spool', { file, columns });
+    for await (const rows of body.batches) {
+      const so_far = await this.#abortable(signal, this.#call('append', { file, rows }));
+      if (limits.max_rows !== null && so_far.rows > limits.max_rows) {
+        throw this.#over('rows', 'max_rows', limits.max_rows);
+      }
+      if (limits.max_bytes !== null && so_far.bytes > limits.max_bytes) {
+        throw this.#over('bytes', 'max_bytes', limits.max_bytes);
+      }
+      onProgress({ phase: 'load', ...so_far });
+    }
+    signal.throwIfAborted();
+    const { types, warnings, ...staged } = await this.#call('seal', { file });
+    cleanups.splice(cleanups.indexOf(unspool), 1);
+    return { staged, types, warnings };
+  }
+
+  /** Once its transaction has begun, a publication is no longer taken back: its outcome counts. */
+  async #publish(publication: Publication, signal: AbortSignal): Promise<ResultTable> {
+    signal.throwIfAborted();
+    const ticket = ++this.#tickets;
+    const withdraw = () => {
+      // A process that ended has nothing to withdraw, and says so in the answer to `publish`.
+      this.#call('withdraw', { ticket }).catch(() => {});
+    };
+    signal.addEventListener('abort', withdraw, { once: true });
+    try {
+      return await this.#call('publish', { ...publication, ticket });
+    } catch (error) {
+      if (!(error instanceof DatabaseError) || error.code !== 'unavailable') throw error;
+      // The process may have ended between the commit and its answer.
+      const table = await this.#call('published', publication.owner).catch(() => null);
+      if (table === null) throw error;
+      return table;
+    } finally {
+      signal.removeEventListener('abort', withdraw);
+    }
+  }
+
+  #call<K extends keyof WriterOperations & string>(
+    op: K,
+    request: WriterOperations[K]['request'],
+    onEvent?: (event: EventOf<WriterOperations[K]>) => void,
+  ): Promise<WriterOperations[K]['reply']> {
+    if (this.#closed) return Promise.reject(this.#error('unavailable', 'is closed'));
+    if (this.#writer === null || !this.#writer.alive) {
+      const module = entry(import.meta.url, './writer-process');
+      this.#writer = new SqliteProcess(module, this.#setup.database, {}, [JSON.stringify(this.#setup)]);
+    }
+    return this.#writer.call(op, request, onEvent);
+  }
+
+  /** Does not wait for what the signal makes pointless; that ends by itself or is discarded. */
+  #abortable<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
+    const { promise: either, resolve, reject } = Promise.withResolvers<T>();
+    const aborted = () => reject(signal.reason);
+    signal.addEventListener('abort', aborted, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+    if (signal.aborted) aborted();
+    return either;
+  }
+
+  #over(what: string, limit: string, most: number): DatabaseError {
+    return new DatabaseError('limit_reached', `the result has more ${what} than ${limit} (${most})`);
+  }
+
+  #error(code: 'query_failed' | 'unavailable', message: string): DatabaseError {
+    return new DatabaseError(code, `${this.#setup.database} ${message}`);
+  }
+}
+
+function resultColumns(columns: readonly Column[], types: readonly ColumnType[]): readonly ResultColumn[] {
+  const names = columnNames(columns.map((column) => column.name));
+  return columns.map(({ name, source_type }, index) => ({
+    name: names[index] ?? name,
+    type: DECLARED[types[index] ?? 'ANY'],
+    source_type,
+  }));
+}

@@ -1,0 +1,37 @@
+/** What the child process of a source does. */
+import type { Argument, Column, StatementInfo, Value } from '../database.ts';
+
+export interface Target {
+  readonly path: string;
+  /** How errors call the database. */
+  readonly database: string;
+}
+
+export interface QueryRequest extends Target {
+  readonly sql: string;
+  readonly args: readonly Argument[];
+}
+
+/** A type, not an interface, so that it is assignable to Operations. */
+export type SourceOperations = {
+  ping: { readonly request: Target; readonly reply: null };
+  prepare: { readonly request: Target & { readonly sql: string }; readonly reply: StatementInfo };
+  /** Runs the query into table `rows` of a new file. One row more than `max_rows` is `limit_reached`. */
+  stage: {
+    readonly request: QueryRequest & { readonly file: string; readonly max_rows: number | null };
+    readonly reply: { readonly columns: readonly Column[]; readonly rows: number; readonly bytes: number };
+  };
+  /** Begins a query whose rows are then fetched. */
+  open: { readonly request: QueryRequest; readonly reply: readonly Column[] };
+  fetch: {
+    readonly request: null;
+    readonly reply: {
+      readonly rows: readonly (readonly Value[])[];
+      /** Of their values: text in UTF-8, 8 for a number. */
+      readonly bytes: number;
+      readonly done: boolean;
+    };
+  };
+  /** Ends a query whose rows are not all wanted. */
+  abandon: { readonly request: null; readonly reply: null };
+};

@@ -1,0 +1,208 @@
+/** The child process of a source: opens the database read-only for each request and runs one query. */
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { Argument, Column } from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import { describeColumns, typesSeen } from './columns.ts';
+import { failureOf, redact, resultCode, SQLITE } from './failure.ts';
+import { fileUri } from './quote.ts';
+import { RowReader, readerSql, readRows } from './row-reader.ts';
+import { serve } from './serve.ts';
+import type { QueryRequest, SourceOperations, Target } from './source-operations.ts';
+import { type ParsedStatement, parseStatement } from './statement.ts';
+
+/** How long a query waits for a writer that holds the file (rollback journal), ms. */
+const BUSY_MS = 5_000;
+
+/** The query whose rows are being fetched. */
+let current: {
+  readonly reader: RowReader;
+  readonly db: DatabaseSync;
+  readonly request: QueryRequest;
+} | null = null;
+/** How the database of the request in hand is called. */
+let database = '';
+
+serve<SourceOperations>(
+  {
+    ping: (target) =>
+      using(target, (db) => {
+        // Reads the first page: says whether it is a database at all.
+        db.prepare('SELECT count(*) FROM sqlite_schema').get();
+        return null;
+      }),
+
+    prepare: (request) =>
+      using(request, (db) => {
+        const { parsed, columns } = compile(db, request.sql);
+        return { parameters: parsed.parameters, columns };
+      }),
+
+    stage: (request) =>
+      using(request, (db) => {
+        const query = compile(db, request.sql);
+        checkArguments(query.parsed, request.args);
+        return running(request.args, () => stage(db, query, request));
+      }),
+
+    open: (request) => {
+      const db = connect(request);
+      try {
+        db.exec('PRAGMA query_only = ON');
+        const { parsed, columns } = compile(db, request.sql);
+        checkArguments(parsed, request.args);
+        const statement = db.prepare(readerSql(parsed.numbered, columns.length));
+        const rows = running(request.args, () => readRows(statement, bindings(parsed, request.args)));
+        current = { reader: new RowReader(rows, columns.length), db, request };
+        return columns;
+      } catch (error) {
+        db.close();
+        throw error;
+      }
+    },
+
+    fetch: () => {
+      if (current === null) throw new Error('there is no query to fetch from');
+      const { reader, request } = current;
+      try {
+        const batch = running(request.args, () => reader.batch());
+        if (batch.done) abandon();
+        return batch;
+      } catch (error) {
+        abandon();
+        throw error;
+      }
+    },
+
+    abandon: () => {
+      abandon();
+      return null;
+    },
+  },
+  (error) => failureOf(error, database, 'query_failed'),
+);
+
+function abandon(): void {
+  current?.db.close();
+  current = null;
+}
+
+function using<T>(target: Target, work: (db: DatabaseSync) => T): T {
+  const db = connect(target);
+  try {
+    return work(db);
+  } finally {
+    db.close();
+  }
+}
+
+function connect(target: Target): DatabaseSync {
+  database = target.database;
+  abandon();
+  let db: DatabaseSync | undefined;
+  try {
+    // Read-only for this file alone: what it attaches can be written. Extensions cannot be loaded.
+    db = new DatabaseSync(fileUri(target.path, { mode: 'ro' }), {
+      timeout: BUSY_MS,
+      enableForeignKeyConstraints: false,
+    });
+    // Functions and virtual tables in the schema of a file from elsewhere get no say.
+    db.exec('PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384');
+    return db;
+  } catch (error) {
+    db?.close();
+    if (resultCode(error) === SQLITE.CANTOPEN && !existsSync(target.path)) {
+      throw new DatabaseError('unavailable', `${database}: its file does not exist`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+interface Query {
+  readonly parsed: ParsedStatement;
+  readonly columns: readonly Column[];
+  /** Positions of the columns whose values may be of any kind. */
+  readonly unproven: readonly number[];
+}
+
+/** Compiles a statement and makes sure that it is one, and that it reads. */
+function compile(db: DatabaseSync, sql: string): Query {
+  const parsed = parseStatement(sql);
+  try {
+    const statement = db.prepare(parsed.text);
+    if (statement.sourceSQL !== parsed.text) {
+      throw new DatabaseError('invalid_statement', 'there is more than one statement');
+    }
+    const program = db.prepare(`EXPLAIN ${parsed.numbered}`).all();
+    if (program.some((step) => step['opcode'] === 'Transaction' && Number(step['p2']) !== 0)) {
+      throw new DatabaseError('invalid_statement', 'the statement writes');
+    }
+    return { parsed, ...describeColumns(db, statement.columns(), parsed) };
+  } catch (error) {
+    if (error instanceof DatabaseError) throw error;
+    const { code, message, transient } = failureOf(error, database, 'invalid_statement');
+    throw new DatabaseError(code, message, { cause: error, transient });
+  }
+}
+
+function checkArguments(parsed: ParsedStatement, args: readonly Argument[]): void {
+  if (args.length === parsed.parameters) return;
+  const takes = parsed.parameters === 1 ? '1 argument' : `${parsed.parameters} arguments`;
+  throw new DatabaseError('invalid_arguments', `the query takes ${takes}, ${args.length} given`);
+}
+
+/** By name, which every Node does right for numbered parameters. */
+function bindings(parsed: ParsedStatement, args: readonly Argument[]): Record<string, SQLInput> {
+  const named: Record<string, SQLInput> = {};
+  for (const number of parsed.used) {
+    const value = args[number - 1] ?? null;
+    if (typeof value === 'boolean') named[`?${number}`] = value ? 1n : 0n;
+    // A JSON 5 is the integer 5: as a float it would read '5.0' wherever SQL makes text of it.
+    else if (typeof value === 'number' && Number.isSafeInteger(value)) named[`?${number}`] = BigInt(value);
+    else named[`?${number}`] = value;
+  }
+  return named;
+}
+type SQLInput = null | string | number | bigint;
+
+/** Runs what may fail with a message that quotes an argument. */
+function running<T>(args: readonly Argument[], work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof DatabaseError) throw error;
+    const { code, message, transient } = failureOf(error, database, 'query_failed');
+    throw new DatabaseError(code, redact(message, args), { transient });
+  }
+}
+
+/** One INSERT … SELECT inside of SQLite: no value passes through JavaScript, so none can change. */
+function stage(
+  db: DatabaseSync,
+  { parsed, columns, unproven }: Query,
+  { args, file, max_rows }: SourceOperations['stage']['request'],
+): SourceOperations['stage']['reply'] {
+  mkdirSync(dirname(file), { recursive: true });
+  db.prepare('ATTACH ? AS stage').run(file);
+  // The file is worth nothing until it is complete, and then it is read once and removed.
+  db.exec(
+    'PRAGMA stage.journal_mode = OFF; PRAGMA stage.synchronous = OFF; PRAGMA stage.locking_mode = EXCLUSIVE; PRAGMA stage.cache_size = -8192',
+  );
+  db.exec(`CREATE TABLE stage.rows (${columns.map((_, index) => `c${index}`).join(', ')})`);
+  const limit = max_rows === null ? -1 : max_rows + 1;
+  const { changes } = db
+    .prepare(`INSERT INTO stage.rows SELECT * FROM (${parsed.numbered}\n) LIMIT ${limit}`)
+    .run(bindings(parsed, args));
+  const rows = Number(changes);
+  if (max_rows !== null && rows > max_rows) {
+    throw new DatabaseError('limit_reached', `the result has more rows than max_rows (${max_rows})`);
+  }
+  const seen = typesSeen(db, 'stage.rows', unproven);
+  db.exec('DETACH stage');
+  return {
+    columns: columns.map((column, index) => ({ ...column, type: seen.get(index) ?? column.type })),
+    rows,
+    bytes: statSync(file).size,
+  };
+}

@@ -1,0 +1,254 @@
+/** SQLite as a source. Every query runs in a child process, so that it can be ended at any time. */
+import { stat } from 'node:fs/promises';
+import { setInterval as every } from 'node:timers/promises';
+import { entry } from '../../util/entry.ts';
+import type {
+  Accept,
+  Argument,
+  Limits,
+  QueryOptions,
+  ResultSet,
+  Source,
+  StatementInfo,
+  Value,
+} from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import { ProcessPool } from './pool.ts';
+import type { SqliteProcess } from './process.ts';
+import type { SourceOperations, Target } from './source-operations.ts';
+import { removeStagingFile, stagingFile } from './staging-file.ts';
+
+export interface SqliteSourceOptions {
+  /** The source's name in the configuration; errors call it `db "name"`. */
+  readonly name: string;
+  readonly path: string;
+  /** The most queries at once; more wait in line. Default 10. */
+  readonly max_active?: number;
+  /** Child processes kept ready for the next query. Default 2, at most `max_active`. */
+  readonly warm_processes?: number;
+  /** How long those beyond the warm ones are kept when idle, ms. Default 30 s. */
+  readonly idle_ms?: number;
+  /** Where SQLite sorts what does not fit in memory; default: TMPDIR or /tmp. */
+  readonly temp_directory?: string;
+}
+
+/** How often the size of a growing staging file is looked at, ms. */
+const WATCH_MS = 100;
+
+type SourceProcess = SqliteProcess<SourceOperations>;
+type FileAccept = Extract<Accept, { readonly encoding: 'sqlite-file' }>;
+
+/** Reads nothing yet: a database that is away is told by `ping` and by queries. */
+export async function openSqliteSource(options: SqliteSourceOptions): Promise<SqliteSource> {
+  return new SqliteSource(options);
+}
+
+export class SqliteSource implements Source {
+  readonly engine = 'sqlite';
+  readonly #target: Target;
+  readonly #queries: ProcessPool<SourceOperations>;
+  /** A process of its own for what is quick, so that it never waits behind long queries. */
+  readonly #desk: ProcessPool<SourceOperations>;
+
+  constructor(options: SqliteSourceOptions) {
+    const max = options.max_active ?? 10;
+    this.#target = { path: options.path, database: `db "${options.name}"` };
+    const common = {
+      module: entry(import.meta.url, './source-process'),
+      name: this.#target.database,
+      idle_ms: options.idle_ms ?? 30_000,
+      environment: options.temp_directory === undefined ? {} : { SQLITE_TMPDIR: options.temp_directory },
+    };
+    this.#queries = new ProcessPool({ ...common, max, warm: Math.min(max, options.warm_processes ?? 2) });
+    this.#desk = new ProcessPool({ ...common, max: 1, warm: 0 });
+    this.#queries.warm();
+  }
+
+  /** The child processes there are. */
+  get pids(): readonly number[] {
+    return [...this.#queries.pids, ...this.#desk.pids];
+  }
+
+  prepare(sql: string, signal: AbortSignal): Promise<StatementInfo> {
+    return this.#run(this.#desk, signal, (child) => child.call('prepare', { ...this.#target, sql }));
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    await this.#run(this.#desk, signal, (child) => child.call('ping', this.#target));
+  }
+
+  async query(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
+    const accept = options.accept.find((offer) => offer.encoding === 'sqlite-file');
+    if (accept !== undefined) return this.#stage(sql, args, options, accept);
+    if (options.accept.some((offer) => offer.encoding === 'rows')) return this.#rows(sql, args, options);
+    throw new DatabaseError('query_failed', `${this.#target.database} has no encoding that is accepted`);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#queries.close(), this.#desk.close()]);
+  }
+
+  /** Runs one exchange with a process, which is ended if the signal aborts or the process is in doubt. */
+  async #run<T>(
+    pool: ProcessPool<SourceOperations>,
+    signal: AbortSignal,
+    work: (child: SourceProcess) => Promise<T>,
+  ): Promise<T> {
+    const child = await pool.acquire(signal);
+    const stop = () => void child.kill();
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      const result = await work(child);
+      signal.throwIfAborted();
+      return result;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', stop);
+      if (signal.aborted || !child.alive) await pool.discard(child);
+      else pool.release(child);
+    }
+  }
+
+  async #stage(
+    sql: string,
+    args: readonly Argument[],
+    { limits, signal, owner, onProgress }: QueryOptions,
+    { directory }: FileAccept,
+  ): Promise<ResultSet> {
+    const file = stagingFile(directory, owner);
+    const remove = () => removeStagingFile(file);
+    try {
+      const staged = await this.#run(this.#queries, signal, async (child) => {
+        const done = new AbortController();
+        const watched = watchSize(file, done.signal, (bytes) => {
+          onProgress({ phase: 'query', rows: 0, bytes });
+          // Ends the query: the error is then told below, in the words of the limit.
+          if (limits.max_bytes !== null && bytes > limits.max_bytes) void child.kill();
+        });
+        try {
+          const { max_rows } = limits;
+          return await child.call('stage', { ...this.#target, sql, args, file, max_rows });
+        } catch (error) {
+          done.abort();
+          checkBytes(await watched, limits);
+          throw error;
+        } finally {
+          done.abort();
+        }
+      });
+      checkBytes(staged.bytes, limits);
+      onProgress({ phase: 'query', rows: staged.rows, bytes: staged.bytes });
+      return {
+        columns: staged.columns,
+        body: { encoding: 'sqlite-file', path: file, rows: staged.rows, bytes: staged.bytes },
+        [Symbol.asyncDispose]: remove,
+      };
+    } catch (error) {
+      await remove();
+      throw error;
+    }
+  }
+
+  async #rows(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
+    const { signal } = options;
+    const child = await this.#queries.acquire(signal);
+    const stop = () => void child.kill();
+    signal.addEventListener('abort', stop, { once: true });
+    let returned = false;
+    const giveBack = async (reusable: boolean) => {
+      if (returned) return;
+      returned = true;
+      signal.removeEventListener('abort', stop);
+      if (reusable && child.alive && !signal.aborted) this.#queries.release(child);
+      else await this.#queries.discard(child);
+    };
+    try {
+      const columns = await child.call('open', { ...this.#target, sql, args });
+      return {
+        columns,
+        body: { encoding: 'rows', batches: fetchAll(child, options, giveBack) },
+        [Symbol.asyncDispose]: () => giveBack(false),
+      };
+    } catch (error) {
+      await giveBack(true);
+      signal.throwIfAborted();
+      throw error;
+    }
+  }
+}
+
+async function* fetchAll(
+  child: SourceProcess,
+  { limits, signal, onProgress }: QueryOptions,
+  giveBack: (reusable: boolean) => Promise<void>,
+): AsyncGenerator<readonly (readonly Value[])[]> {
+  let rows = 0;
+  let bytes = 0;
+  let complete = false;
+  try {
+    // One batch ahead: the next is read while this one is being written.
+    let ahead = child.call('fetch', null);
+    while (!complete) {
+      const batch = await ahead;
+      signal.throwIfAborted();
+      rows += batch.rows.length;
+      bytes += batch.bytes;
+      if (limits.max_rows !== null && rows > limits.max_rows) throw tooManyRows(limits.max_rows);
+      checkBytes(bytes, limits);
+      complete = batch.done;
+      if (!complete) {
+        ahead = child.call('fetch', null);
+        // Awaited in the next round; if there is none, the process is ended and this is how it says so.
+        ahead.catch(() => {});
+      }
+      onProgress({ phase: 'query', rows, bytes });
+      if (batch.rows.length > 0) yield batch.rows;
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    await giveBack(complete);
+  }
+}
+
+function tooManyRows(max_rows: number): DatabaseError {
+  return new DatabaseError('limit_reached', `the result has more rows than max_rows (${max_rows})`);
+}
+
+function checkBytes(bytes: number, { max_bytes }: Limits): void {
+  if (max_bytes === null || bytes <= max_bytes) return;
+  throw new DatabaseError('limit_reached', `the result has more bytes than max_bytes (${max_bytes})`);
+}
+
+/** Reports a file's size until the signal aborts; resolves to the last one seen. */
+async function watchSize(
+  file: string,
+  signal: AbortSignal,
+  report: (bytes: number) => void,
+): Promise<number> {
+  let last = 0;
+  try {
+    for await (const _ of every(WATCH_MS, null, { signal, ref: false })) {
+      const bytes = await sizeOf(file);
+      if (signal.aborted) break;
+      if (bytes !== last) report(bytes);
+      last = bytes;
+    }
+  } catch (error) {
+    // How an aborted timer ends.
+    if (!signal.aborted) throw error;
+  }
+  return last;
+}
+
+async function sizeOf(file: string): Promise<number> {
+  try {
+    return (await stat(file)).size;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 0;
+    throw error;
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Names of staging files: from the name alone it can be told whose a file is, so that what a killed process
+ * has left can be removed by another one.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Owner } from '../database.ts';
+
+/** A fresh name for an attempt's staging file. */
+export function stagingFile(directory: string, owner: Pick<Owner, 'store_id' | 'fence'>): string {
+  const unique = randomBytes(6).toString('hex');
+  return join(directory, `${storeKey(owner.store_id)}.${owner.fence}.${unique}.staging`);
+}
+
+export interface StagingFile {
+  readonly path: string;
+  /** Compare with `storeKey`. */
+  readonly store: string;
+  readonly fence: number;
+}
+
+/** A store's id as part of a file name: any id will do, and none is too long. */
+export function storeKey(store_id: string): string {
+  return createHash('sha256').update(store_id).digest('hex').slice(0, 24);
+}
+
+/** The staging files of a directory, with the journals and the like beside them. */
+export async function listStagingFiles(directory: string): Promise<readonly StagingFile[]> {
+  let names: readonly string[];
+  try {
+    names = await readdir(directory);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    throw error;
+  }
+  const files: StagingFile[] = [];
+  for (const name of names) {
+    const [, store, fence] = /^([0-9a-f]{24})\.(\d+)\.[0-9a-f]{12}\.staging(?:-\w+)?$/.exec(name) ?? [];
+    if (store === undefined) continue;
+    files.push({ path: join(directory, name), store, fence: Number(fence) });
+  }
+  return files;
+}
+
+/** With the journal that SQLite may have left beside it. */
+export async function removeStagingFile(path: string): Promise<void> {
+  await Promise.all([path, `${path}-journal`].map((each) => rm(each, { force: true })));
+}
