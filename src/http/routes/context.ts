@@ -1,0 +1,29 @@
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify';
+import type { Queue } from '../../queue/queue.ts';
+import type { ReportService } from '../../reports/service.ts';
+import type { Connections } from '../connections.ts';
+
+/** A Fastify instance whose routes are typed by their schemas. */
+export type App = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+/** What the routes call. */
+export interface RouteContext {
+  readonly version: string;
+  readonly queue: Queue;
+  readonly reports: ReportService;
+  readonly connections: Connections;
+  readonly cancel_wait_ms: number;
+}

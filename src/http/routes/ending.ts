@@ -1,0 +1,56 @@
+/** Ending jobs from a request: waiting, within bounds, for what was asked; dropping what they left. */
+import { QueueError } from '../../queue/errors.ts';
+import { isFinished } from '../../queue/queue.ts';
+import type { Job } from '../../queue/store.ts';
+import { ApiError } from '../errors.ts';
+import type { RouteContext } from './context.ts';
+
+/** How long an answer to a cancel waits for the query to end: normally it does so within a second. */
+export const CANCEL_WAIT_MS = 2_000;
+
+/** Before a purge the wait is longer: a job that has ended leaves nothing behind it to clean up. */
+export function purgeWaitMs(context: RouteContext): number {
+  return 2 * context.cancel_wait_ms;
+}
+
+/** How many tables of a group are dropped at once: results databases have other work too. */
+const DROPS_AT_ONCE = 4;
+
+/** Resolves when all of the jobs have ended, or the time is up, or the signal aborts. */
+export async function waitForEnd(
+  { queue }: RouteContext,
+  jobs: readonly Job[],
+  timeout_ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const active = jobs.filter((job) => !isFinished(job.state));
+  await Promise.all(
+    active.map(async (job) => {
+      try {
+        await queue.wait(job.job_id, { timeout_ms, signal });
+      } catch (error) {
+        // Purged by somebody else: that is an end too.
+        if (!(error instanceof QueueError && error.code === 'unknown_job')) throw error;
+      }
+    }),
+  );
+}
+
+/** Drops the result tables of jobs. Throws `ApiError` unavailable if one cannot be dropped now. */
+export async function dropTables({ reports }: RouteContext, jobs: readonly Job[]): Promise<void> {
+  const rest = jobs.values();
+  const worker = async () => {
+    for (const job of rest) {
+      try {
+        await reports.drop(job);
+      } catch (error) {
+        throw new ApiError(
+          'unavailable',
+          `the result table of job "${job.job_id}" cannot be dropped for now; ask again`,
+          { cause: error },
+        );
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: DROPS_AT_ONCE }, worker));
+}

@@ -1,0 +1,89 @@
+import { randomUUID } from 'node:crypto';
+import { QueueError } from '../../queue/errors.ts';
+import { isFinished } from '../../queue/queue.ts';
+import { ApiError } from '../errors.ts';
+import { flagOf, toReportRequest } from '../requests.ts';
+import { GroupParams, GroupRequest, PurgeQuery } from '../schemas.ts';
+import { groupView, postedGroupView, success } from '../views.ts';
+import type { App, RouteContext } from './context.ts';
+import { dropTables, purgeWaitMs, waitForEnd } from './ending.ts';
+import { plan } from './tasks.ts';
+
+export function groupRoutes(app: App, context: RouteContext): void {
+  const { queue, reports, connections } = context;
+
+  app.post('/groups', { schema: { body: GroupRequest } }, async (request) => {
+    const group_id = request.body.group_id || `group_${randomUUID()}`;
+    request.subject = { group_id };
+    const { concurrency, jobs } = request.body;
+    refuseRepeatedIds(jobs);
+    const posted = jobs.map((job, i) =>
+      plan(reports, toReportRequest(job, null, `jobs[${i}].`), `jobs[${i}].`),
+    );
+    const stored = await queue.enqueueAll(posted, { group_id, ...(concurrency ? { concurrency } : {}) });
+    return success(postedGroupView(group_id, stored));
+  });
+
+  app.get('/groups/:group_id', { schema: { params: GroupParams } }, async (request) => {
+    const { group_id } = request.params;
+    request.subject = { group_id };
+    return success(groupView(await queue.group(group_id)));
+  });
+
+  app.delete(
+    '/groups/:group_id',
+    { schema: { params: GroupParams, querystring: PurgeQuery } },
+    async (request, reply) => {
+      const { group_id } = request.params;
+      request.subject = { group_id };
+      const { signal, done } = connections.signal(reply.raw);
+      try {
+        if (flagOf(request.query.purge)) await purge(context, group_id, signal);
+        else {
+          const { jobs } = await queue.cancelGroup(group_id);
+          await waitForEnd(context, jobs, context.cancel_wait_ms, signal);
+        }
+        return success(true);
+      } finally {
+        done();
+      }
+    },
+  );
+}
+
+/** Two jobs of one id cannot be active at once; which two they are, the store does not know. */
+function refuseRepeatedIds(jobs: GroupRequest['jobs']): void {
+  const seen = new Map<string, number>();
+  for (const [i, { job_id }] of jobs.entries()) {
+    if (!job_id) continue;
+    const first = seen.get(job_id);
+    if (first !== undefined) {
+      throw new ApiError('job_active', `jobs[${i}].job_id: "${job_id}" is the id of jobs[${first}] too`);
+    }
+    seen.set(job_id, i);
+  }
+}
+
+/** As for a job: see jobs.ts for why tables are dropped before or after. */
+async function purge(context: RouteContext, group_id: string, signal: AbortSignal): Promise<void> {
+  const { queue } = context;
+  let { jobs } = await queue.group(group_id);
+  if (!jobs.every((job) => isFinished(job.state))) {
+    try {
+      ({ jobs } = await queue.cancelGroup(group_id));
+    } catch (error) {
+      if (!(error instanceof QueueError && error.code === 'group_finished')) throw error;
+    }
+    await waitForEnd(context, jobs, purgeWaitMs(context), signal);
+    ({ jobs } = await queue.group(group_id));
+  }
+  await dropTables(
+    context,
+    jobs.filter((job) => isFinished(job.state)),
+  );
+  await queue.purgeGroup(group_id);
+  await dropTables(
+    context,
+    jobs.filter((job) => !isFinished(job.state)),
+  );
+}

@@ -1,0 +1,48 @@
+import { QueueError } from '../../queue/errors.ts';
+import type { Health } from '../../reports/service.ts';
+import { ApiError } from '../errors.ts';
+import { success } from '../views.ts';
+import type { App, RouteContext } from './context.ts';
+
+/** A part that takes longer counts as down: probes give up after a few seconds themselves. */
+const ANSWER_MS = 2_000;
+
+export function healthRoutes(app: App, { queue, reports }: RouteContext): void {
+  app.get('/health/live', async () => success({ process: 'ok' }));
+
+  app.get('/health/ready', async () => {
+    const controller = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<null>((resolve) => {
+      timer = setTimeout(() => resolve(null), ANSWER_MS);
+    });
+    try {
+      const [store, databases] = await Promise.all([
+        Promise.race([storeHealth(queue), late]),
+        Promise.race([reports.health(controller.signal), late]),
+      ]);
+      const parts: Record<string, Health> = {
+        store: store ?? { ok: false, message: 'does not answer' },
+        ...(databases ?? { databases: { ok: false, message: 'do not answer' } }),
+      };
+      const down = Object.entries(parts).flatMap(([name, health]) =>
+        health.ok ? [] : [`${name}: ${health.message}`],
+      );
+      if (down.length > 0) throw new ApiError('unavailable', `not ready: ${down.join('; ')}`);
+      return success(Object.fromEntries(Object.keys(parts).map((name) => [name, 'ok'])));
+    } finally {
+      clearTimeout(timer);
+      controller.abort();
+    }
+  });
+}
+
+async function storeHealth(queue: RouteContext['queue']): Promise<Health> {
+  try {
+    await queue.ping();
+    return { ok: true };
+  } catch (error) {
+    if (error instanceof QueueError) return { ok: false, message: 'unavailable' };
+    throw error;
+  }
+}

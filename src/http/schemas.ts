@@ -1,0 +1,237 @@
+/** The shapes of the wire: what requests may hold, and what answers do. They validate and they type. */
+import { type Static, type TSchema, Type } from 'typebox';
+
+/** The most jobs of a group. More would be one long write of the store. */
+export const MAX_GROUP_JOBS = 10_000;
+
+/** What counts and seconds may be at most: they fit every engine's integers, and dates stay dates. */
+const MAX_INTEGER = 2_147_483_647;
+const MAX_SECONDS = 1_000_000_000;
+
+/**
+ * A field that may be left out, be null, or be its type's blank: the Go client sends every field always.
+ * Its description is what messages tell of it, after the word "must".
+ */
+function optional<T extends TSchema>(schema: T, description: string) {
+  return Type.Optional(Type.Union([schema, Type.Null()], { description }));
+}
+
+const ID = 'be 1 to 128 of A-Z a-z 0-9 _ : -';
+const optionalId = () => optional(Type.String({ pattern: '^[A-Za-z0-9_:-]{0,128}$' }), ID);
+
+const Args = optional(
+  Type.Array(Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()])),
+  'be a list of strings, numbers, booleans and nulls',
+);
+
+const jobFields = {
+  job_id: optionalId(),
+  task: optional(Type.String(), 'be the name of a task'),
+  queue: optional(
+    Type.String({ pattern: '^[^\\x00-\\x1f\\x7f-\\x9f]{0,128}$' }),
+    'be 1 to 128 characters, none of them a control character',
+  ),
+  eta: optional(
+    Type.String(),
+    'be a time that exists, as "yyyy-mm-dd hh:mm:ss" in UTC or in RFC 3339 with its offset',
+  ),
+  retries: optional(
+    Type.Integer({ minimum: 0, maximum: MAX_INTEGER }),
+    `be a whole number from 0 to ${MAX_INTEGER}`,
+  ),
+  ttl: optional(
+    Type.Number({ minimum: 0, maximum: MAX_SECONDS }),
+    `be a number of seconds from 0 (not given) to ${MAX_SECONDS}`,
+  ),
+  args: Args,
+  db: optional(Type.String(), 'be the name of one of the databases of the task'),
+  results: optional(Type.String(), 'be the name of one of the results backends of the task'),
+  priority: optional(
+    Type.Integer({ minimum: -MAX_INTEGER, maximum: MAX_INTEGER }),
+    `be a whole number from -${MAX_INTEGER} to ${MAX_INTEGER}`,
+  ),
+  timeout: optional(
+    Type.Number({ minimum: 0, maximum: MAX_SECONDS }),
+    `be a number of seconds from 0 (not given) to ${MAX_SECONDS}`,
+  ),
+};
+
+export const JobRequest = Type.Object(jobFields, { additionalProperties: false });
+export type JobRequest = Static<typeof JobRequest>;
+
+export const GroupRequest = Type.Object(
+  {
+    group_id: optionalId(),
+    concurrency: optional(
+      Type.Integer({ minimum: 0, maximum: MAX_INTEGER }),
+      `be a whole number from 0 (no limit) to ${MAX_INTEGER}`,
+    ),
+    jobs: Type.Array(JobRequest, {
+      minItems: 1,
+      maxItems: MAX_GROUP_JOBS,
+      description: `be a list of 1 to ${MAX_GROUP_JOBS} job requests`,
+    }),
+  },
+  { additionalProperties: false },
+);
+export type GroupRequest = Static<typeof GroupRequest>;
+
+/** The body of a request that says everything in its path. */
+export const NoRequest = Type.Object({}, { additionalProperties: false });
+
+const id = () => Type.String({ pattern: '^[A-Za-z0-9_:-]{1,128}$', description: ID });
+export const JobParams = Type.Object({ job_id: id() });
+export const GroupParams = Type.Object({ group_id: id() });
+export const TaskParams = Type.Object({ task: Type.String() });
+export const QueueParams = Type.Object({ queue: Type.String() });
+
+const STATES = ['PENDING', 'STARTED', 'RETRY', 'SUCCESS', 'FAILURE', 'CANCELLED'] as const;
+const State = Type.Enum(STATES);
+
+const boolean = Type.Optional(
+  Type.String({
+    pattern: '^(1|t|T|TRUE|true|True|0|f|F|FALSE|false|False|)$',
+    description: 'be true or false',
+  }),
+);
+const count = (most: number) =>
+  Type.Optional(Type.String({ pattern: '^[0-9]{1,9}$', description: `be a whole number from 1 to ${most}` }));
+const text = (description: string) => Type.Optional(Type.String({ description }));
+
+/** The most jobs a page of the list may hold, and how many it holds when nobody says. */
+export const LIST_LIMIT = { most: 1000, usual: 100 };
+/** The same for the jobs that wait in a queue. */
+export const PENDING_LIMIT = { most: 10_000, usual: 1000 };
+
+export const TasksQuery = Type.Object({ sql: boolean });
+export const PurgeQuery = Type.Object({ purge: boolean });
+export const WaitQuery = Type.Object({
+  wait: text('be a duration such as 30s, or seconds, above 0 and at most 60s'),
+});
+export const PendingQuery = Type.Object({ limit: count(PENDING_LIMIT.most) });
+export const ListQuery = Type.Object(
+  {
+    state: Type.Optional(
+      Type.Union([State, Type.Literal('')], { description: `be one of ${STATES.join(', ')}` }),
+    ),
+    task: text('be the name of a task'),
+    queue: text('be the name of a queue'),
+    group: text('be the id of a group'),
+    limit: count(LIST_LIMIT.most),
+    cursor: text('be the cursor of the page before'),
+  },
+  { additionalProperties: false },
+);
+
+const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+const Time = Type.String({ format: 'date-time' });
+
+/** The answer to a post. `task_name` is what the documents of DungBeetle call `task`. */
+export const PostedView = Type.Object(
+  {
+    job_id: Type.String(),
+    task: Type.String(),
+    task_name: Type.String(),
+    queue: Type.String(),
+    eta: nullable(Time),
+    retries: Type.Integer(),
+  },
+  { additionalProperties: false },
+);
+export type PostedView = Static<typeof PostedView>;
+
+export const ResultView = Type.Object(
+  {
+    backend: Type.String(),
+    table: Type.String(),
+    columns: Type.Array(
+      Type.Object(
+        { name: Type.String(), type: Type.String(), source_type: Type.String() },
+        { additionalProperties: false },
+      ),
+    ),
+    rows: Type.Integer(),
+    bytes: Type.Integer(),
+    expires_at: nullable(Time),
+    warnings: Type.Array(Type.String()),
+  },
+  { additionalProperties: false },
+);
+export type ResultView = Static<typeof ResultView>;
+
+const viewFields = {
+  job_id: Type.String(),
+  task: Type.String(),
+  queue: Type.String(),
+  state: State,
+  status: State,
+  count: Type.Integer(),
+  results: Type.Array(Type.Object({ Type: Type.Literal('int64'), Value: Type.Integer() })),
+  error: Type.String(),
+  progress: nullable(Type.Object({ rows: Type.Integer(), bytes: Type.Integer(), phase: Type.String() })),
+  group_id: nullable(Type.String()),
+  attempt: Type.Integer(),
+  retries: Type.Integer(),
+  priority: Type.Integer(),
+  db: nullable(Type.String()),
+  backend: nullable(Type.String()),
+  ttl: nullable(Type.Number()),
+  timeout: nullable(Type.Number()),
+  eta: nullable(Time),
+  created_at: Time,
+  started_at: nullable(Time),
+  finished_at: nullable(Time),
+  queue_ms: nullable(Type.Integer()),
+  run_ms: nullable(Type.Integer()),
+  worker: nullable(Type.String()),
+  cancel_requested: Type.Boolean(),
+  result: nullable(ResultView),
+};
+
+/** A job in a list or a group. Argument values are shown in its own status only. */
+export const JobView = Type.Object(viewFields, { additionalProperties: false });
+export type JobView = Static<typeof JobView>;
+
+/** A job's own status. */
+export const JobStatusView = Type.Object({ ...viewFields, args: Args }, { additionalProperties: false });
+export type JobStatusView = Static<typeof JobStatusView>;
+
+export const GroupView = Type.Object(
+  {
+    group_id: Type.String(),
+    state: Type.Enum(['PENDING', 'STARTED', 'SUCCESS', 'FAILURE', 'CANCELLED']),
+    jobs: Type.Array(JobView),
+  },
+  { additionalProperties: false },
+);
+export type GroupView = Static<typeof GroupView>;
+
+export const PostedGroupView = Type.Object(
+  { group_id: Type.String(), jobs: Type.Array(PostedView) },
+  { additionalProperties: false },
+);
+export type PostedGroupView = Static<typeof PostedGroupView>;
+
+export const JobPageView = Type.Object(
+  { jobs: Type.Array(JobView), cursor: nullable(Type.String()) },
+  { additionalProperties: false },
+);
+export type JobPageView = Static<typeof JobPageView>;
+
+export const TaskView = Type.Object(
+  {
+    name: Type.String(),
+    queue: Type.String(),
+    concurrency: Type.Integer(),
+    db: Type.Array(Type.String()),
+    results: Type.Array(Type.String()),
+    timeout: nullable(Type.Number()),
+    ttl: nullable(Type.Number()),
+    max_rows: nullable(Type.Integer()),
+    max_bytes: nullable(Type.Integer()),
+    /** The query, if it was asked for. */
+    raw: Type.Optional(Type.String()),
+  },
+  { additionalProperties: false },
+);
+export type TaskView = Static<typeof TaskView>;
