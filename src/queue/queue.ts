@@ -1,5 +1,6 @@
 /** The queue as its users see it: posting jobs, asking after them, waiting for them. */
 import { randomUUID } from 'node:crypto';
+import { checkGroup, checkJob } from './check.ts';
 import type {
   Dependency,
   Group,
@@ -13,6 +14,7 @@ import type {
   QueueStats,
   Store,
 } from './store.ts';
+import { Waiters } from './wait.ts';
 
 /** A job as users post it: the id is made up where they have none. */
 export type PostedJob = Omit<NewJob, 'job_id'> & { readonly job_id?: string };
@@ -29,12 +31,14 @@ export function isFinished(state: JobState): boolean {
 
 export class Queue {
   readonly store: Store;
+  readonly #waiters: Waiters;
 
   constructor(store: Store) {
     this.store = store;
+    this.#waiters = new Waiters(store);
   }
 
-  /** Posts one job. Throws as `Store.enqueue`. */
+  /** Posts one job. Throws as `Store.enqueue`, and `InvalidJob` for a field that cannot be. */
   async enqueue(job: PostedJob): Promise<Job> {
     const [stored] = await this.enqueueAll([job]);
     if (stored === undefined) throw new Error('the store returned no job for one that it accepted');
@@ -42,15 +46,15 @@ export class Queue {
   }
 
   /** Posts jobs, all or none, as a group if one is given. */
-  enqueueAll(jobs: readonly PostedJob[], group?: NewGroup): Promise<readonly Job[]> {
-    return this.store.enqueue(
-      jobs.map((job) => ({ ...job, job_id: job.job_id ?? `job_${randomUUID()}` })),
-      group,
-    );
+  async enqueueAll(jobs: readonly PostedJob[], group?: NewGroup): Promise<readonly Job[]> {
+    const named = jobs.map((job) => ({ ...job, job_id: job.job_id ?? `job_${randomUUID()}` }));
+    for (const job of named) checkJob(job);
+    if (group !== undefined) checkGroup(group);
+    return this.store.enqueue(named, group);
   }
 
   /** Posts jobs that run one after the other, in the order given. */
-  enqueueChain(jobs: readonly PostedJob[], on_failure: OnFailure = 'cancel'): Promise<readonly Job[]> {
+  async enqueueChain(jobs: readonly PostedJob[], on_failure: OnFailure = 'cancel'): Promise<readonly Job[]> {
     let parent: Dependency | undefined;
     return this.enqueueAll(
       jobs.map((job) => {
@@ -66,8 +70,8 @@ export class Queue {
    * The newest run of a job once it is finished, or as it is when the time is up or the signal aborts.
    * Throws `UnknownJob`.
    */
-  wait(_job_id: string, _options: WaitOptions): Promise<Job> {
-    throw new Error('not there yet');
+  wait(job_id: string, { timeout_ms, signal }: WaitOptions): Promise<Job> {
+    return this.#waiters.wait(job_id, (job) => isFinished(job.state), timeout_ms, signal);
   }
 
   get(job_id: string): Promise<Job> {

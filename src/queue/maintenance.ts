@@ -1,0 +1,73 @@
+/** What any process may do for a store now and then: recover expired leases, forget old jobs. */
+import type { Recovered, Store } from './store.ts';
+
+export interface MaintenanceOptions {
+  readonly store: Store;
+  /** How often expired leases are looked for. Default 2 s. */
+  readonly sweep_ms?: number;
+  /** A job whose workers died this often in a row fails. Default 3. */
+  readonly max_crashes?: number;
+  /** How often old jobs are forgotten. Default 60 s. */
+  readonly prune_ms?: number;
+  /** How long finished jobs and groups are remembered, ms. Default a week. */
+  readonly jobs_ms?: number;
+  readonly groups_ms?: number;
+  onRecovered?(recovered: Recovered): void;
+  onPruned?(jobs: number): void;
+  /** Tried again at the next turn. */
+  onError?(error: unknown): void;
+}
+
+const WEEK_MS = 7 * 24 * 3_600_000;
+
+export class Maintenance {
+  readonly #options: MaintenanceOptions;
+  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #running = new Set<Promise<void>>();
+  #stopped = false;
+
+  constructor(options: MaintenanceOptions) {
+    this.#options = options;
+  }
+
+  /** Does each of its duties now and then at intervals counted from the end of the last turn. */
+  start(): void {
+    const { store, sweep_ms = 2_000, max_crashes = 3, prune_ms = 60_000 } = this.#options;
+    const retention = {
+      jobs_ms: this.#options.jobs_ms ?? WEEK_MS,
+      groups_ms: this.#options.groups_ms ?? WEEK_MS,
+    };
+    this.#repeat(sweep_ms, async () => {
+      const recovered = await store.recover({ max_crashes });
+      const { requeued, poisoned, cancelled } = recovered;
+      if (requeued.length + poisoned.length + cancelled.length > 0) this.#options.onRecovered?.(recovered);
+    });
+    this.#repeat(prune_ms, async () => {
+      const jobs = await store.prune(retention);
+      if (jobs > 0) this.#options.onPruned?.(jobs);
+    });
+  }
+
+  /** Resolves when a turn under way has ended. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    await Promise.all(this.#running);
+  }
+
+  #repeat(interval_ms: number, duty: () => Promise<void>): void {
+    const turn = duty()
+      .catch((error: unknown) => this.#options.onError?.(error))
+      .then(() => {
+        this.#running.delete(turn);
+        if (this.#stopped) return;
+        const timer = setTimeout(() => {
+          this.#timers.delete(timer);
+          this.#repeat(interval_ms, duty);
+        }, interval_ms);
+        timer.unref();
+        this.#timers.add(timer);
+      });
+    this.#running.add(turn);
+  }
+}
