@@ -54,6 +54,6 @@ function lineOf(request: FastifyRequest) {
 }
 
 function pathOf(url: string): string {
-  const end = url.indexOf('?');
-  return end === -1 ? url : url.slice(0, end);
+  const [path = ''] = url.split('?', 1);
+  return path.length <= 300 ? path : `${path.slice(0, 300)}…`;
 }

@@ -53,13 +53,15 @@ export class Connections {
   }
 
   attach(app: FastifyInstance): void {
-    app.addHook('onRequest', async (_request, reply) => {
-      const response = reply.raw;
+    // Not in a hook: of two requests that come together, the second is read before the hooks of the first run.
+    app.server.on('request', (_request, response) => {
       this.#open.add(response);
       response.once('close', () => {
         this.#open.delete(response);
         if (this.#open.size === 0) this.#drained();
       });
+    });
+    app.addHook('onRequest', async () => {
       if (this.#closing) throw new ApiError('unavailable', 'the server is shutting down');
     });
     app.addHook('onSend', async (_request, reply) => {

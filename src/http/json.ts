@@ -134,7 +134,7 @@ function normalize(source: string): string {
 
 function inexact(path: string, source: string): string {
   const shown = source.length > 40 ? `${source.slice(0, 40)}…` : source;
-  return `${path === '' ? 'the body' : path}: the number ${shown} would be rounded; send it as a string: "${shown}"`;
+  return `${path === '' ? 'the body' : path}: the number ${shown} may be rounded on its way; send it as a string: "${shown}"`;
 }
 
 function pathOf(frames: readonly Frame[]): string {

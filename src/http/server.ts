@@ -19,7 +19,7 @@ import { checkOrigin } from './origin.ts';
 import type { RouteContext } from './routes/context.ts';
 import { CANCEL_WAIT_MS } from './routes/ending.ts';
 import { groupRoutes } from './routes/groups.ts';
-import { healthRoutes } from './routes/health.ts';
+import { HEALTH_WAIT_MS, healthRoutes } from './routes/health.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { taskRoutes } from './routes/tasks.ts';
 import { validatorCompiler } from './validation.ts';
@@ -37,6 +37,8 @@ export interface ServerOptions {
   readonly timeouts?: Partial<Timeouts>;
   /** How long the answer to a DELETE waits for a running job to end, ms. */
   readonly cancel_wait_ms?: number;
+  /** How long a part may take to answer before /health/ready counts it as down, ms. */
+  readonly health_wait_ms?: number;
 }
 
 /**
@@ -103,11 +105,11 @@ export function buildServer(options: ServerOptions): FastifyInstance {
   });
 
   const context: RouteContext = {
-    version: options.version,
     queue: options.queue,
     reports: options.reports,
     connections,
     cancel_wait_ms: options.cancel_wait_ms ?? CANCEL_WAIT_MS,
+    health_wait_ms: options.health_wait_ms ?? HEALTH_WAIT_MS,
   };
   app.get('/', async () => success(`dungbeetle ${options.version}`));
   const typed = app.withTypeProvider<TypeBoxTypeProvider>();

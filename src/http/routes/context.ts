@@ -21,9 +21,9 @@ export type App = FastifyInstance<
 
 /** What the routes call. */
 export interface RouteContext {
-  readonly version: string;
   readonly queue: Queue;
   readonly reports: ReportService;
   readonly connections: Connections;
   readonly cancel_wait_ms: number;
+  readonly health_wait_ms: number;
 }

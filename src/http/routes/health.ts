@@ -5,16 +5,16 @@ import { success } from '../views.ts';
 import type { App, RouteContext } from './context.ts';
 
 /** A part that takes longer counts as down: probes give up after a few seconds themselves. */
-const ANSWER_MS = 2_000;
+export const HEALTH_WAIT_MS = 2_000;
 
-export function healthRoutes(app: App, { queue, reports }: RouteContext): void {
+export function healthRoutes(app: App, { queue, reports, health_wait_ms }: RouteContext): void {
   app.get('/health/live', async () => success({ process: 'ok' }));
 
   app.get('/health/ready', async () => {
     const controller = new AbortController();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<null>((resolve) => {
-      timer = setTimeout(() => resolve(null), ANSWER_MS);
+      timer = setTimeout(() => resolve(null), health_wait_ms);
     });
     try {
       const [store, databases] = await Promise.all([
