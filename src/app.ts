@@ -1,0 +1,285 @@
+/** The only place where the parts meet: opens them in order, and closes them in the opposite one. */
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import type { Config } from './config/config.ts';
+import type { ResultsBackend, Source } from './databases/database.ts';
+import { DatabaseError } from './databases/errors.ts';
+import { openResultsBackend, openSource } from './databases/open.ts';
+import { buildServer } from './http/server.ts';
+import { Maintenance } from './queue/maintenance.ts';
+import { Queue } from './queue/queue.ts';
+import { openStore } from './queue/stores/open.ts';
+import { Worker, type WorkerEvent } from './queue/worker.ts';
+import { Reports } from './reports/reports.ts';
+import { Sweeper } from './reports/sweeper.ts';
+import { TaskError } from './tasks/errors.ts';
+import { loadTasks } from './tasks/load.ts';
+import { queueConcurrency, type ResolvedTask, resolveTasks } from './tasks/registry.ts';
+import { version } from './util/version.ts';
+
+export interface App {
+  /** The HTTP server's URL; null without one. */
+  readonly address: string | null;
+  /** Begins no more jobs, lets those that run end within `shutdown_timeout`, closes everything. */
+  drain(): Promise<void>;
+  /** Closes everything at once; jobs that run go back to their queues. */
+  stop(): Promise<void>;
+}
+
+const DEFAULT_QUEUE = 'default';
+/** How long a database may take to say at start that it is there. */
+const PING_TIMEOUT_MS = 10_000;
+/** Tasks that are prepared at once. */
+const PREPARE_AT_ONCE = 8;
+
+/**
+ * Starts a server, or a worker only, as configured. Throws what is wrong with the tasks (`TaskError`), the
+ * databases (`DatabaseError`), the store (`QueueError`) or the address, with everything closed again.
+ */
+export async function startApp(config: Config, logger: Logger): Promise<App> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer();
+  };
+  try {
+    return await start(config, logger, closers, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function start(
+  config: Config,
+  logger: Logger,
+  closers: (() => Promise<void>)[],
+  close: () => Promise<void>,
+): Promise<App> {
+  const tasks = resolveTasks(await loadTasks(config.sql_directories), {
+    sources: Object.keys(config.db),
+    results: Object.keys(config.results),
+    default_queue: DEFAULT_QUEUE,
+    default_concurrency: config.worker.concurrency,
+  });
+  const queues = queueConcurrency(
+    tasks,
+    config.queues ?? [...new Set([DEFAULT_QUEUE, ...tasks.map((task) => task.queue)])],
+    config.worker.concurrency,
+  );
+
+  const sources = new Map<string, Source>();
+  for (const [name, db] of Object.entries(config.db)) {
+    const source = await openSource({
+      type: db.type,
+      name,
+      path: db.path,
+      max_active: db.max_active === 0 ? config.worker.concurrency : db.max_active,
+      warm_processes: db.max_idle,
+    });
+    closers.push(() => source.close());
+    sources.set(name, source);
+  }
+  const backends = new Map<string, ResultsBackend>();
+  for (const [name, results] of Object.entries(config.results)) {
+    const backend = await openResultsBackend({
+      type: results.type,
+      name,
+      path: results.path,
+      results_table: results.results_table,
+    });
+    closers.push(() => backend.close());
+    backends.set(name, backend);
+  }
+  const signal = AbortSignal.timeout(PING_TIMEOUT_MS);
+  await Promise.all([...sources.values(), ...backends.values()].map((database) => database.ping(signal)));
+  await prepareAll(tasks, sources);
+
+  const store = await openStore(config.store);
+  closers.push(() => store.close());
+  const queue = new Queue(store);
+  const reports = new Reports({
+    tasks,
+    sources,
+    backends,
+    store_id: store.store_id,
+    defaults: {
+      timeout_ms: config.app.default_job_ttl_ms,
+      limits: { max_rows: config.app.max_rows, max_bytes: config.app.max_bytes },
+      ttl_ms: new Map(Object.entries(config.results).map(([name, { ttl_ms }]) => [name, ttl_ms])),
+    },
+  });
+
+  let server: FastifyInstance | undefined;
+  let address: string | null = null;
+  if (!config.worker.only) {
+    server = buildServer({ version, queue, reports, logger, body_limit: config.app.body_limit });
+    const listening = server;
+    closers.push(() => listening.close());
+    address = await server.listen({ host: config.server.host, port: config.server.port });
+  }
+
+  const maintenance = new Maintenance({
+    store,
+    sweep_ms: config.app.sweep_ms,
+    max_crashes: config.app.max_crashes,
+    jobs_ms: config.store.expiry_ms,
+    groups_ms: config.store.meta_expiry_ms,
+    onRecovered: ({ requeued, poisoned, cancelled }) => {
+      for (const lease of requeued)
+        logger.warn({ event: 'recovered', ...lease }, 'a worker died; its job runs again');
+      for (const lease of poisoned)
+        logger.error({ event: 'poisoned', ...lease }, 'a job that kills its workers failed');
+      for (const lease of cancelled)
+        logger.info({ event: 'cancelled', ...lease }, 'a job whose worker died was cancelled');
+    },
+    onPruned: (jobs) => logger.debug({ event: 'pruned', jobs }, 'forgot old jobs'),
+    onError: (error) => logger.warn({ err: error }, 'the store could not be looked after; it is tried again'),
+  });
+  const sweeper = new Sweeper({
+    store,
+    backends,
+    interval_ms: config.app.results_sweep_ms,
+    onSwept: (backend, swept) => logger.info({ event: 'swept', backend, ...swept }, 'dropped result tables'),
+    onError: (backend, err) => logger.warn({ backend, err }, 'results could not be swept; it is tried again'),
+  });
+  const worker = new Worker({
+    store,
+    name: config.worker.name,
+    queues: [...queues].map(([queue, concurrency]) => ({ queue, concurrency })),
+    concurrency: config.worker.concurrency,
+    handler: reports,
+    lease_ms: config.app.lease_ms,
+    heartbeat_ms: config.app.heartbeat_ms,
+    onEvent: (event) => logEvent(logger, event),
+  });
+  closers.push(async () => {
+    await Promise.all([maintenance.stop(), sweeper.stop()]);
+  });
+  maintenance.start();
+  sweeper.start();
+  worker.start();
+
+  warnOfUnheardQueues(tasks, queues, logger);
+  logger.info(
+    {
+      address: address ?? undefined,
+      worker: config.worker.name,
+      queues: [...queues.keys()],
+      tasks: tasks.length,
+    },
+    'started',
+  );
+
+  // Polls are answered while jobs end, and posts accepted: they are durable, another server runs them.
+  const end = async (timeout_ms: number) => {
+    await worker.drain(timeout_ms);
+    await close();
+  };
+  return {
+    address,
+    drain: () => {
+      logger.info({ running: worker.size }, 'draining');
+      return end(config.app.shutdown_timeout_ms);
+    },
+    stop: () => end(0),
+  };
+}
+
+/** Prepares every task against each of its databases. Throws a `TaskError` with all that cannot be. */
+async function prepareAll(
+  tasks: readonly ResolvedTask[],
+  sources: ReadonlyMap<string, Source>,
+): Promise<void> {
+  const work = tasks
+    .filter((task) => !task.raw)
+    .flatMap((task) => task.db.map((name) => ({ task, name, source: sources.get(name) })));
+  const faults = new Map<number, string>();
+  const signal = new AbortController().signal;
+  const next = work.entries();
+  await Promise.all(
+    Array.from({ length: PREPARE_AT_ONCE }, async () => {
+      for (const [index, { task, name, source }] of next) {
+        try {
+          await source?.prepare(task.sql, signal);
+        } catch (error) {
+          if (!(error instanceof DatabaseError) || error.transient) throw error;
+          faults.set(
+            index,
+            `${task.file}:${task.line}: task "${task.name}" on db "${name}": ${error.message}`,
+          );
+        }
+      }
+    }),
+  );
+  if (faults.size > 0) throw new TaskError([...faults].sort(([a], [b]) => a - b).map(([, fault]) => fault));
+}
+
+function warnOfUnheardQueues(
+  tasks: readonly ResolvedTask[],
+  queues: ReadonlyMap<string, number>,
+  logger: Logger,
+): void {
+  for (const queue of new Set(tasks.map((task) => task.queue))) {
+    if (queues.has(queue)) continue;
+    const names = tasks.filter((task) => task.queue === queue).map((task) => task.name);
+    logger.warn({ queue, tasks: names }, 'tasks use a queue that this process does not listen on');
+  }
+}
+
+function logEvent(logger: Logger, event: WorkerEvent): void {
+  if (event.type === 'store_lost') {
+    logger.error({ event: event.type, err: event.error }, 'the store does not answer; running jobs go on');
+    return;
+  }
+  if (event.type === 'store_back') {
+    logger.info({ event: event.type }, 'the store answers again');
+    return;
+  }
+  const { job } = event;
+  const about = {
+    event: event.type,
+    job_id: job.job_id,
+    attempt: job.lease.attempt,
+    task: job.task,
+    queue: job.queue,
+  };
+  switch (event.type) {
+    case 'started':
+      logger.info(about, 'job started');
+      break;
+    case 'succeeded':
+      logger.info({ ...about, ...figures(event.result) }, 'job succeeded');
+      break;
+    case 'retrying':
+      logger.warn(
+        { ...about, err: event.error, delay_ms: Math.round(event.delay_ms) },
+        'attempt failed; it is retried',
+      );
+      break;
+    case 'failed':
+      logger.error({ ...about, err: event.error }, 'job failed');
+      break;
+    case 'discard_failed':
+      logger.warn(
+        { ...about, err: event.error },
+        'a table that is not wanted could not be dropped; the sweep will',
+      );
+      break;
+    case 'cancelled':
+      logger.info(about, 'job cancelled');
+      break;
+    case 'lost':
+      logger.warn(about, 'the lease was lost; another attempt has the job');
+      break;
+    case 'released':
+      logger.info(about, 'job given back');
+      break;
+  }
+}
+
+/** Of a report's result, what is worth a line. */
+function figures(result: unknown): { rows?: unknown; bytes?: unknown; table?: unknown } {
+  if (typeof result !== 'object' || result === null) return {};
+  const { rows, bytes, table } = result as Record<string, unknown>;
+  return { rows, bytes, table };
+}
