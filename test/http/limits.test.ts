@@ -87,7 +87,7 @@ test('an idle connection is kept for the time given, and says which', async (t) 
 });
 
 test('slow clients by the hundred hold nobody up', async (t) => {
-  const test = await api(t);
+  const test = await api(t, { timeouts: { close: 20 } });
   for (let n = 0; n < 100; n++) {
     const socket = await test.socket(t);
     socket.write(`POST ${PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{`);
