@@ -16,16 +16,17 @@ export function columnNames(names: readonly string[], most = Number.POSITIVE_INF
   // A made-up name must not take that of a column further on.
   const reserved = new Set(wanted.map((name) => name.toLowerCase()));
   const used = new Set<string>();
+  const copies = new Map<string, number>();
   return wanted.map((name) => {
+    const key = name.toLowerCase();
     let unique = name;
-    for (let copy = 2; used.has(unique.toLowerCase()); copy++) {
-      let next = fit(`${name}_${copy}`, most);
-      // A cut name ends with its hash: it is the hash that tells the copies apart.
-      while (reserved.has(next.toLowerCase()) && !used.has(next.toLowerCase())) {
+    if (used.has(key)) {
+      let copy = copies.get(key) ?? 1;
+      do {
         copy += 1;
-        next = fit(`${name}_${copy}`, most);
-      }
-      unique = next;
+        unique = fit(`${name}_${copy}`, most);
+      } while (used.has(unique.toLowerCase()) || reserved.has(unique.toLowerCase()));
+      copies.set(key, copy);
     }
     used.add(unique.toLowerCase());
     return unique;
@@ -40,7 +41,7 @@ export function columnNames(names: readonly string[], most = Number.POSITIVE_INF
 export function tableNames(template: string, job_id: string, most: number): readonly string[] {
   const plain = template.replaceAll('%s', () => job_id);
   const hash = createHash('sha256').update(job_id).digest('hex');
-  const hashed = [12, 64].map((length) => {
+  const hashed = [12, 40].map((length) => {
     const suffix = `_${hash.slice(0, length)}`;
     return cut(plain, most - suffix.length) + suffix;
   });

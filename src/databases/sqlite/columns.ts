@@ -2,7 +2,9 @@
 import type { DatabaseSync, StatementColumnMetadata } from 'node:sqlite';
 import type { Column, ColumnType } from '../database.ts';
 import type { ParsedStatement } from './statement.ts';
-import { SEEN, typeOfDeclared, typeOfSeen } from './types.ts';
+import { affinityOf, SEEN, typeOfDeclared, typeOfSeen } from './types.ts';
+
+type StorageClass = 'integer' | 'real' | 'text' | 'blob';
 
 /**
  * The columns as far as their origin tells. A value of a result column has provably gone through a table
@@ -16,18 +18,18 @@ export function describeColumns(
   parsed: ParsedStatement,
 ): { readonly columns: readonly Column[]; readonly unproven: readonly number[] } {
   const compound = isCompound(parsed.words) || usesCompoundView(db, parsed.text);
-  const ordinary = new Map<string, boolean>();
+  const proving = new Map<string, ReadonlySet<string>>();
   const unproven: number[] = [];
   const columns = metadata.map(({ name, type, table, column, database }, index): Column => {
     const declared = type ?? '';
     let known: ColumnType | null = null;
     if (!compound && table !== null && column !== null && database === 'main') {
-      let is_ordinary = ordinary.get(table);
-      if (is_ordinary === undefined) {
-        is_ordinary = isOrdinaryTable(db, table);
-        ordinary.set(table, is_ordinary);
+      let names = proving.get(table);
+      if (names === undefined) {
+        names = provingColumns(db, table);
+        proving.set(table, names);
       }
-      if (is_ordinary) known = typeOfDeclared(declared);
+      if (names.has(column)) known = typeOfDeclared(declared);
     }
     if (known === null) unproven.push(index);
     return { name, type: known ?? 'ANY', source_type: declared };
@@ -59,11 +61,41 @@ function usesCompoundView(db: DatabaseSync, text: string): boolean {
   return false;
 }
 
-function isOrdinaryTable(db: DatabaseSync, table: string): boolean {
-  const row = db
-    .prepare("SELECT type, sql FROM main.sqlite_schema WHERE name = ? AND type = 'table'")
-    .get(table);
-  return row !== undefined && !/^CREATE\s+VIRTUAL/i.test(String(row['sql']));
+/**
+ * The columns of a table whose values have all been stored with the column's affinity: those of an ordinary
+ * table that are not generated and, where a -0.0 would matter, have no default (which holds for rows older
+ * than the column without ever having been stored).
+ */
+function provingColumns(db: DatabaseSync, table: string): ReadonlySet<string> {
+  const row = db.prepare("SELECT sql FROM main.sqlite_schema WHERE name = ? AND type = 'table'").get(table);
+  if (row === undefined || /^CREATE\s+VIRTUAL/i.test(String(row['sql']))) return new Set();
+  const columns = db
+    .prepare("SELECT name, type, dflt_value FROM pragma_table_xinfo(?, 'main') WHERE hidden = 0")
+    .all(table);
+  return new Set(
+    columns
+      .filter((column) => column['dflt_value'] === null || affinityOf(String(column['type'])) !== 'REAL')
+      .map((column) => String(column['name'])),
+  );
+}
+
+/**
+ * Whether a table has a virtual generated column of REAL affinity. SQLite computes a whole number for it in
+ * a form of its own, which it stores as an integer in a column without a type (3.53: the value read is 1.0,
+ * the value inserted 1).
+ */
+export function hasComputedReals(db: DatabaseSync): boolean {
+  const tables = db
+    .prepare("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND sql LIKE '%AS%(%'")
+    .all();
+  return tables.some(
+    ({ name, sql }) =>
+      /\bAS\s*\(/i.test(String(sql)) &&
+      db
+        .prepare("SELECT type FROM pragma_table_xinfo(?, 'main') WHERE hidden = 2")
+        .all(String(name))
+        .some((column) => affinityOf(String(column['type'])) === 'REAL'),
+  );
 }
 
 /** Reads the storage classes in columns c<n> of a staged table, in one pass. */
@@ -74,17 +106,23 @@ export function typesSeen(
 ): ReadonlyMap<number, ColumnType> {
   const types = new Map<number, ColumnType>();
   // SQLite's limit is 2,000 columns in a result set.
-  for (let from = 0; from < positions.length; from += 900) {
-    const part = positions.slice(from, from + 900);
-    // Of two kinds, the least and the greatest are different; NULL is not a kind of its own.
-    const ends = part.map((at) => `min(nullif(typeof(c${at}), 'null')), max(nullif(typeof(c${at}), 'null'))`);
-    const statement = db.prepare(`SELECT ${ends.join(', ')} FROM ${table}`);
+  for (let from = 0; from < positions.length; from += 600) {
+    const part = positions.slice(from, from + 600);
+    // Of several kinds, the least and the greatest are different; NULL is not a kind of its own.
+    const parts = part.flatMap((at) => [
+      `min(nullif(typeof(c${at}), 'null'))`,
+      `max(nullif(typeof(c${at}), 'null'))`,
+      `max(CASE WHEN c${at} = 0 THEN typeof(c${at}) = 'real' AND format('%g', c${at}) = '-0' END)`,
+    ]);
+    const statement = db.prepare(`SELECT ${parts.join(', ')} FROM ${table}`);
     statement.setReturnArrays(true);
-    const [found] = statement.all() as unknown as (keyof typeof SEEN | null)[][];
+    const [found] = statement.all() as unknown as [readonly (StorageClass | number | null)[]];
     part.forEach((position, index) => {
-      const least = found?.[2 * index] ?? null;
-      const greatest = found?.[2 * index + 1] ?? null;
-      const seen = (least === null ? 0 : SEEN[least]) | (greatest === null ? 0 : SEEN[greatest]);
+      const [least, greatest, negative_zero] = found.slice(3 * index, 3 * index + 3);
+      const seen =
+        (typeof least === 'string' ? SEEN[least] : 0) |
+        (typeof greatest === 'string' ? SEEN[greatest] : 0) |
+        (negative_zero === 1 ? SEEN.negative_zero : 0);
       types.set(position, typeOfSeen(seen));
     });
   }

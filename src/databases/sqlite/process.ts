@@ -105,7 +105,7 @@ export class SqliteProcess<T extends Operations<T>> {
     const call: Call = { id, op, request };
     this.#child.send(call, (error) => {
       // A process that ended rejects its calls itself, and says how it ended.
-      if (error !== null && this.#alive) this.#settle(id)?.reject(this.#gone('cannot be reached'));
+      if (error !== null && this.#alive) this.#settle(id)?.reject(this.#gone('cannot be reached', error));
     });
     return promise;
   }
@@ -144,7 +144,7 @@ export class SqliteProcess<T extends Operations<T>> {
     resolve();
   }
 
-  #gone(how: string): DatabaseError {
-    return new DatabaseError('unavailable', `${this.#name}: the process that runs SQLite ${how}`);
+  #gone(how: string, cause?: unknown): DatabaseError {
+    return new DatabaseError('unavailable', `${this.#name}: the process that runs SQLite ${how}`, { cause });
   }
 }

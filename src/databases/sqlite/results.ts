@@ -152,7 +152,13 @@ export class SqliteResults implements ResultsBackend {
     this.#closed = true;
     const writer = this.#writer;
     if (writer === null || !writer.alive) return;
-    await writer.call('close', null).finally(() => writer.kill());
+    try {
+      await writer.call('close', null);
+    } catch {
+      // It has ended by itself, or cannot close in order (the disk is full, say): the file's log is intact,
+      // and whoever opens the file next goes on from there.
+    }
+    await writer.kill();
   }
 
   /** The result as a staging file: the one it came in, or one made of its rows. */

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Argument, Column } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
-import { describeColumns, typesSeen } from './columns.ts';
+import { describeColumns, hasComputedReals, typesSeen } from './columns.ts';
 import { failureOf, redact, resultCode, SQLITE } from './failure.ts';
 import { fileUri } from './quote.ts';
 import { RowReader, readerSql, readRows } from './row-reader.ts';
@@ -190,9 +190,19 @@ function stage(
     'PRAGMA stage.journal_mode = OFF; PRAGMA stage.synchronous = OFF; PRAGMA stage.locking_mode = EXCLUSIVE; PRAGMA stage.cache_size = -8192',
   );
   db.exec(`CREATE TABLE stage.rows (${columns.map((_, index) => `c${index}`).join(', ')})`);
+  let select = `SELECT * FROM (${parsed.numbered}\n)`;
+  if (unproven.length > 0 && hasComputedReals(db)) {
+    const names = columns.map((_, index) => `c${index}`);
+    const values = names.map((name, index) =>
+      unproven.includes(index)
+        ? `CASE typeof(${name}) WHEN 'real' THEN CAST(${name} AS REAL) ELSE ${name} END`
+        : name,
+    );
+    select = `SELECT ${values.join(', ')} FROM (WITH q(${names.join(', ')}) AS (${parsed.numbered}\n) SELECT * FROM q)`;
+  }
   const limit = max_rows === null ? -1 : max_rows + 1;
   const { changes } = db
-    .prepare(`INSERT INTO stage.rows SELECT * FROM (${parsed.numbered}\n) LIMIT ${limit}`)
+    .prepare(`INSERT INTO stage.rows ${select} LIMIT ${limit}`)
     .run(bindings(parsed, args));
   const rows = Number(changes);
   if (max_rows !== null && rows > max_rows) {

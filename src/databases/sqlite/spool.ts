@@ -144,7 +144,7 @@ function classOf(value: Exclude<SqlValue, null>): number {
     case 'bigint':
       return SEEN.integer;
     case 'number':
-      return SEEN.real;
+      return Object.is(value, -0) ? SEEN.real | SEEN.negative_zero : SEEN.real;
     case 'string':
       return SEEN.text;
     default:

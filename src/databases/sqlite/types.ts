@@ -59,8 +59,11 @@ export function typeOfDeclared(declared: string): ColumnType | null {
   }
 }
 
-/** Storage classes seen in a column, as a set of bits. NULL does not count: every column holds it. */
-export const SEEN = { integer: 1, real: 2, text: 4, blob: 8 } as const;
+/**
+ * Storage classes seen in a column, as a set of bits. NULL does not count: every column holds it. -0.0 is
+ * told apart because a REAL column stores it as 0.0 (as it does every whole number, as an integer).
+ */
+export const SEEN = { integer: 1, real: 2, text: 4, blob: 8, negative_zero: 16 } as const;
 
 /** The type of a column about which only its values are known. */
 export function typeOfSeen(seen: number): ColumnType {
@@ -105,11 +108,12 @@ export class AffinityProbe {
       case 'string':
         return affinity !== 'TEXT' && NUMERIC_TEXT.test(value) && this.#ask(affinity, value, 'text');
       case 'number':
-        return affinity === 'TEXT' || (affinity !== 'REAL' && this.#ask(affinity, value, 'real'));
+        if (affinity === 'REAL') return Object.is(value, -0);
+        return affinity === 'TEXT' || this.#ask(affinity, value, 'real');
     }
   }
 
-  /** Every conversion changes the storage class, so that alone tells. */
+  /** A conversion always changes the storage class, so that alone tells. */
   #ask(affinity: Affinity, value: number | string, kind: string): boolean {
     let probe = this.#probes.get(affinity);
     if (probe === undefined) {
