@@ -7,8 +7,9 @@
  * - stopping: its signal is aborted (cancelled, lease lost, shutdown), the handler has yet to return
  * - ending: the handler has returned; its outcome is on the way to the store
  *
- * and counts against the worker's concurrency until the store has taken the outcome. While the store is away
- * runs go on: only the store says that a lease is lost, and it refuses what comes too late.
+ * and counts against the worker's concurrency until its handler has returned, so that its outcome and the
+ * claim of its successor can be one step of the store. While the store is away runs go on: only the store
+ * says that a lease is lost, and it refuses what comes too late.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Json } from '../util/json.ts';
@@ -93,7 +94,9 @@ interface End {
 export class Worker {
   readonly #options: Required<Omit<WorkerOptions, 'onEvent'>> & Pick<WorkerOptions, 'onEvent'>;
   readonly #runs = new Set<Run>();
-  readonly #running = new Map<string, number>();
+  /** Handlers that have not returned, in all and by queue. */
+  #busy = 0;
+  readonly #busyByQueue = new Map<string, number>();
   readonly #stopping = new AbortController();
   #state: 'new' | 'working' | 'draining' | 'stopped' = 'new';
   #unwatch: (() => void) | undefined;
@@ -101,6 +104,7 @@ export class Worker {
   #heartbeat: NodeJS.Timeout | undefined;
   #claiming = false;
   #claimAgain = false;
+  #turnOverIsDue = false;
   #renewing = false;
   #renewAgain = false;
   #ends: End[] = [];
@@ -212,9 +216,9 @@ export class Worker {
     const { store, name, lease_ms, poll_ms, concurrency } = this.#options;
     for (;;) {
       this.#claimAgain = false;
-      const limit = concurrency - this.#runs.size;
+      const limit = concurrency - this.#busy;
       const queues = this.#options.queues
-        .map(({ queue, concurrency }) => ({ queue, limit: concurrency - (this.#running.get(queue) ?? 0) }))
+        .map(({ queue, concurrency }) => ({ queue, limit: concurrency - (this.#busyByQueue.get(queue) ?? 0) }))
         .filter((queue) => queue.limit > 0);
       // A run that ends claims again; nothing to wait for but that.
       if (limit <= 0 || queues.length === 0 || this.#state !== 'working') return poll_ms;
@@ -233,29 +237,37 @@ export class Worker {
   #run(job: ClaimedJob): void {
     const run: Run = { job, abort: new AbortController(), progress: undefined };
     this.#runs.add(run);
-    this.#running.set(job.queue, (this.#running.get(job.queue) ?? 0) + 1);
+    this.#occupy(job.queue, 1);
     this.#tell({ type: 'started', job });
     this.#attempt(run)
       .catch((error: unknown) => this.#tell({ type: 'failed', job, error }))
       .finally(() => {
         this.#runs.delete(run);
-        this.#running.set(job.queue, (this.#running.get(job.queue) ?? 1) - 1);
         if (this.#isIdle()) this.#onIdle?.();
-        this.#claim();
       });
+  }
+
+  #occupy(queue: string, change: 1 | -1): void {
+    this.#busy += change;
+    this.#busyByQueue.set(queue, (this.#busyByQueue.get(queue) ?? 0) + change);
+  }
+
+  /** Not at once: runs that end in the same tick go together, their outcomes before the claim of others. */
+  #turnOver(): void {
+    if (this.#turnOverIsDue) return;
+    this.#turnOverIsDue = true;
+    setImmediate(() => {
+      this.#turnOverIsDue = false;
+      this.#finish();
+      this.#claim();
+    });
   }
 
   async #attempt(run: Run): Promise<void> {
     const { job } = run;
     let result: Json;
     try {
-      result = await this.#options.handler.run(job, {
-        signal: run.abort.signal,
-        progress: (progress) => {
-          run.progress = progress;
-        },
-        confirm: () => this.#confirm(run),
-      });
+      result = await this.#handle(run);
     } catch (error) {
       const stopped = stopReason(run);
       if (stopped === 'lease_lost') this.#tell({ type: 'lost', job });
@@ -270,6 +282,21 @@ export class Worker {
       await this.#options.handler.discard?.(job, result);
     } catch (error) {
       this.#tell({ type: 'discard_failed', job, error });
+    }
+  }
+
+  async #handle(run: Run): Promise<Json> {
+    try {
+      return await this.#options.handler.run(run.job, {
+        signal: run.abort.signal,
+        progress: (progress) => {
+          run.progress = progress;
+        },
+        confirm: () => this.#confirm(run),
+      });
+    } finally {
+      this.#occupy(run.job.queue, -1);
+      this.#turnOver();
     }
   }
 
@@ -341,14 +368,15 @@ export class Worker {
   #end(run: Run, outcome: Outcome, error: unknown): Promise<JobState | null> {
     return new Promise((resolve) => {
       this.#ends.push({ run, outcome, error, resolve });
-      if (this.#finishing) return;
-      this.#finishing = true;
-      // Not at once: runs that end in the same tick go together.
-      setImmediate(() => {
-        this.#finishAll().finally(() => {
-          this.#finishing = false;
-        });
-      });
+      this.#turnOver();
+    });
+  }
+
+  #finish(): void {
+    if (this.#finishing) return;
+    this.#finishing = true;
+    this.#finishAll().finally(() => {
+      this.#finishing = false;
     });
   }
 

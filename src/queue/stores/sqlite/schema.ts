@@ -1,86 +1,116 @@
 /** The tables of the SQLite store, as numbered migrations: `PRAGMA user_version` counts those applied. */
 
+/** Marks a file as one of ours (`PRAGMA application_id`): "dung". */
+export const APPLICATION_ID = 0x64756e67;
+
 /**
- * Why a PENDING or RETRY job does not run yet. It decides which partial index the job is in, and so that no
- * claim ever walks over jobs that cannot be claimed.
+ * Why a PENDING or RETRY job is not claimed. It leads the index that claims walk, so that none ever passes
+ * over jobs that cannot be claimed.
  */
-export const PHASE = {
-  /** It does not wait: it runs, or is finished. */
+export const HOLD = {
+  /** Nothing: it is claimable once it is due. */
   none: 0,
-  /** Claimable. */
-  ready: 1,
-  /** Until `due_at`. */
-  delayed: 2,
-  /** For parents: `waiting` counts those that are not finished. */
-  parents: 3,
-  /** For a free slot of its group. */
-  slot: 4,
+  /** Its slots are taken, and it was due. The end of a job that has one brings the next back to `none`. */
+  slot: 1,
+  /** Parents that are not finished; `waits` counts them. */
+  parents: 2,
 } as const;
 
 export const MIGRATIONS: readonly string[] = [
   `
-  CREATE TABLE meta (
-    only     INTEGER PRIMARY KEY CHECK (only = 1),
-    store_id TEXT NOT NULL,
-    fence    INTEGER NOT NULL
+  -- One row: what the store counts. It outlives every job.
+  CREATE TABLE store (
+    only       INTEGER PRIMARY KEY CHECK (only = 1),
+    store_id   TEXT NOT NULL,
+    last_seq   INTEGER NOT NULL,  -- of jobs, groups and places: one sequence
+    last_fence INTEGER NOT NULL,
+    -- Counted up so that other processes see what kind of thing has happened.
+    readied    INTEGER NOT NULL,
+    stopped    INTEGER NOT NULL,
+    finished   INTEGER NOT NULL
   );
-  INSERT INTO meta VALUES (1, lower(hex(randomblob(16))), 0);
-
-  CREATE TABLE groups (
-    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
-    group_id    TEXT NOT NULL,
-    concurrency INTEGER,
-    created_at  INTEGER NOT NULL
-  );
-  CREATE INDEX groups_by_id ON groups (group_id, seq);
+  INSERT INTO store VALUES (1, lower(hex(randomblob(16))), 0, 0, 0, 0, 0);
 
   CREATE TABLE jobs (
-    seq              INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq              INTEGER PRIMARY KEY,
     job_id           TEXT NOT NULL,
     task             TEXT NOT NULL,
     queue            TEXT NOT NULL,
-    payload          TEXT NOT NULL,
     state            TEXT NOT NULL,
-    phase            INTEGER NOT NULL,
+    hold             INTEGER,           -- see HOLD; null: it does not wait
     priority         INTEGER NOT NULL,
-    eta              INTEGER,
+    due_at           INTEGER NOT NULL,
+    place            INTEGER NOT NULL,  -- seq, or where a retry has put it
+    slot             INTEGER,           -- the slots it needs one of
+    waits            INTEGER NOT NULL,  -- parents that are not finished
     retries          INTEGER NOT NULL,
-    attempt          INTEGER NOT NULL DEFAULT 0,
-    crashes          INTEGER NOT NULL DEFAULT 0,
+    attempt          INTEGER NOT NULL,
+    failures         INTEGER NOT NULL,
+    crashes          INTEGER NOT NULL,  -- leases in a row that ran out
     fence            INTEGER,
     group_seq        INTEGER,
-    after            TEXT,
-    waiting          INTEGER NOT NULL DEFAULT 0,
-    worker           TEXT,
-    error            TEXT NOT NULL DEFAULT '',
-    result           TEXT,
-    progress         TEXT,
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    group_id         TEXT,
+    cancel_requested INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
-    due_at           INTEGER NOT NULL,
+    eta              INTEGER,
     started_at       INTEGER,
     finished_at      INTEGER,
-    lease_expires_at INTEGER
+    worker           TEXT,
+    error            TEXT NOT NULL,
+    result           TEXT,
+    payload          TEXT NOT NULL,
+    parents          TEXT               -- JSON: [[job_id, on_failure, seq], ...]
   );
   CREATE UNIQUE INDEX jobs_active ON jobs (job_id) WHERE finished_at IS NULL;
-  CREATE INDEX jobs_by_id ON jobs (job_id, seq);
-  CREATE INDEX jobs_ready ON jobs (queue, priority DESC, due_at, seq) WHERE phase = 1;
-  CREATE INDEX jobs_delayed ON jobs (due_at, seq) WHERE phase = 2;
-  CREATE INDEX jobs_delayed_by_queue ON jobs (queue, due_at) WHERE phase = 2;
-  CREATE INDEX jobs_in_slot_order ON jobs (group_seq, priority DESC, due_at, seq) WHERE phase = 4;
-  CREATE INDEX jobs_leased ON jobs (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
-  CREATE INDEX jobs_by_group ON jobs (group_seq, seq) WHERE group_seq IS NOT NULL;
-  -- Who holds a slot of a group, or has been given one.
-  CREATE INDEX jobs_in_slots ON jobs (group_seq) WHERE group_seq IS NOT NULL AND (phase = 1 OR state = 'STARTED');
-  CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+  CREATE INDEX jobs_by_id ON jobs (job_id);
+  CREATE INDEX jobs_waiting ON jobs (queue, hold, priority DESC, due_at, place) WHERE hold IS NOT NULL;
+  CREATE INDEX jobs_held ON jobs (slot, queue, priority DESC, due_at, place) WHERE hold = 1;
+  CREATE INDEX jobs_of_group ON jobs (group_id) WHERE group_id IS NOT NULL;
+  CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL AND group_id IS NULL;
+  -- The states that people look for and that are few among many.
+  CREATE INDEX jobs_failed ON jobs (state) WHERE state IN ('RETRY', 'FAILURE', 'CANCELLED');
 
+  -- A row per running attempt: heartbeats rewrite no job.
+  CREATE TABLE leases (
+    fence      INTEGER PRIMARY KEY,
+    seq        INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    progress   TEXT
+  );
+
+  -- Edges to parents that are not finished.
   CREATE TABLE dependencies (
     parent_seq INTEGER NOT NULL,
     child_seq  INTEGER NOT NULL,
     on_failure TEXT NOT NULL,
     PRIMARY KEY (parent_seq, child_seq)
   ) WITHOUT ROWID;
-  CREATE INDEX dependencies_by_child ON dependencies (child_seq);
+
+  CREATE TABLE groups (
+    seq         INTEGER PRIMARY KEY,
+    group_id    TEXT NOT NULL,
+    concurrency INTEGER,
+    created_at  INTEGER NOT NULL,
+    unfinished  INTEGER NOT NULL,
+    finished_at INTEGER,
+    forgotten   INTEGER NOT NULL  -- its jobs are being deleted, step by step
+  );
+  CREATE INDEX groups_by_id ON groups (group_id);
+  CREATE INDEX groups_finished ON groups (forgotten DESC, finished_at) WHERE finished_at IS NOT NULL;
+
+  -- How many jobs may run at once, and how many do. A group with a concurrency has slots under its seq.
+  CREATE TABLE slots (
+    slot     INTEGER PRIMARY KEY,
+    capacity INTEGER NOT NULL,
+    taken    INTEGER NOT NULL
+  );
+
+  CREATE TABLE counts (
+    queue TEXT NOT NULL,
+    state TEXT NOT NULL,
+    jobs  INTEGER NOT NULL,
+    PRIMARY KEY (queue, state)
+  ) WITHOUT ROWID;
 
   CREATE TABLE paused_queues (queue TEXT PRIMARY KEY) WITHOUT ROWID;
   `,

@@ -1,126 +1,162 @@
-/** Every statement of the SQLite store. Parameters are named; times are ms since 1970. */
+/**
+ * Every statement of the SQLite store. Parameters are numbered, times are ms since 1970, rows are read as
+ * arrays in the order of the columns. Those of claim, renew and finish touch as many rows as they return.
+ */
+
+/** A job as its users see it: see rows.ts. */
+const JOB = `
+  seq, job_id, task, queue, payload, state, priority, eta, retries, attempt, failures, fence, group_id, parents,
+  worker, error, result, (SELECT progress FROM leases WHERE leases.fence = jobs.fence), cancel_requested,
+  created_at, due_at, started_at, finished_at`;
+/** What a change of a job's state has to know: see rows.ts. */
+const CORE = `
+  jobs.seq, job_id, queue, state, hold, slot, attempt, failures, crashes, jobs.fence, group_seq, cancel_requested,
+  parents, worker`;
+/** The part of the claim index that can be claimed once due. */
+const CLAIMABLE = `queue = ?1 AND hold = 0`;
 
 export const SQL = {
-  storeId: `SELECT store_id FROM meta`,
-  nextFence: `UPDATE meta SET fence = fence + 1 RETURNING fence`,
+  // --- the store's own row
+  counters: `SELECT last_seq, last_fence, readied, stopped, finished FROM store`,
+  saveCounters: `UPDATE store SET last_seq = ?1, last_fence = ?2, readied = ?3, stopped = ?4, finished = ?5`,
+  storeId: `SELECT store_id FROM store`,
+  count: `
+    INSERT INTO counts (queue, state, jobs) VALUES (?1, ?2, ?3)
+    ON CONFLICT (queue, state) DO UPDATE SET jobs = jobs + excluded.jobs`,
 
-  insertGroup: `
-    INSERT INTO groups (group_id, concurrency, created_at) VALUES ($group_id, $concurrency, $now) RETURNING seq`,
-  newestGroup: `SELECT * FROM groups WHERE group_id = $group_id ORDER BY seq DESC LIMIT 1`,
-  groupsOfId: `SELECT * FROM groups WHERE group_id = $group_id`,
-  groupBySeq: `SELECT * FROM groups WHERE seq = $seq`,
-  groupIsActive: `SELECT 1 FROM jobs WHERE group_seq = $group_seq AND finished_at IS NULL LIMIT 1`,
-  jobsOfGroup: `
-    SELECT jobs.*, groups.group_id FROM jobs LEFT JOIN groups ON groups.seq = jobs.group_seq
-    WHERE jobs.group_seq = $group_seq ORDER BY jobs.seq`,
-  deleteGroup: `DELETE FROM groups WHERE seq = $seq`,
-  slotsInUse: `
-    SELECT count(*) AS count FROM jobs WHERE group_seq = $group_seq AND (phase = 1 OR state = 'STARTED')`,
-  fillSlots: `
-    UPDATE jobs SET phase = 1 WHERE seq IN (
-      SELECT seq FROM jobs WHERE group_seq = $group_seq AND phase = 4
-      ORDER BY priority DESC, due_at, seq LIMIT $free)`,
-
+  // --- posting
+  isActive: `SELECT 1 FROM jobs WHERE job_id = ?1 AND finished_at IS NULL`,
+  newestRun: `SELECT seq, state FROM jobs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1`,
+  newestGroup: `
+    SELECT seq, group_id, concurrency, created_at, unfinished FROM groups
+    WHERE group_id = ?1 AND forgotten = 0 ORDER BY seq DESC LIMIT 1`,
+  insertGroup: `INSERT INTO groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)`,
+  insertSlots: `INSERT INTO slots (slot, capacity, taken) VALUES (?1, ?2, 0)`,
   insertJob: `
-    INSERT INTO jobs (job_id, task, queue, payload, state, phase, priority, eta, retries, group_seq, after, waiting,
-                      created_at, due_at)
-    VALUES ($job_id, $task, $queue, $payload, 'PENDING', $phase, $priority, $eta, $retries, $group_seq, $after,
-            $waiting, $now, $due_at)
-    RETURNING seq`,
-  insertDependency: `
-    INSERT INTO dependencies (parent_seq, child_seq, on_failure) VALUES ($parent_seq, $child_seq, $on_failure)`,
+    INSERT INTO jobs (seq, job_id, task, queue, state, hold, priority, due_at, place, slot, waits, retries, attempt,
+      failures, crashes, group_seq, group_id, cancel_requested, created_at, eta, finished_at, error, payload, parents)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?1, ?9, ?10, ?11, 0, 0, 0, ?12, ?13, 0, ?14, ?15, ?16, '', ?17, ?18)`,
+  insertDependency: `INSERT OR IGNORE INTO dependencies (parent_seq, child_seq, on_failure) VALUES (?1, ?2, ?3)`,
 
-  setWaiting: `UPDATE jobs SET waiting = $waiting WHERE seq = $seq`,
-
-  newestJob: `
-    SELECT jobs.*, groups.group_id FROM jobs LEFT JOIN groups ON groups.seq = jobs.group_seq
-    WHERE jobs.job_id = $job_id ORDER BY jobs.seq DESC LIMIT 1`,
-  jobBySeq: `
-    SELECT jobs.*, groups.group_id FROM jobs LEFT JOIN groups ON groups.seq = jobs.group_seq
-    WHERE jobs.seq = $seq`,
-  runsOfId: `SELECT seq FROM jobs WHERE job_id = $job_id ORDER BY seq`,
-  held: `SELECT * FROM jobs WHERE job_id = $job_id AND finished_at IS NULL AND state = 'STARTED' AND fence = $fence`,
-
-  becomeDue: `
-    SELECT seq, group_seq FROM jobs WHERE phase = 2 AND due_at <= $now ORDER BY due_at, seq LIMIT $limit`,
-  nextDue: `SELECT due_at FROM jobs WHERE phase = 2 AND queue = $queue ORDER BY due_at LIMIT 1`,
-  setPhase: `UPDATE jobs SET phase = $phase WHERE seq = $seq`,
-  isPaused: `SELECT 1 FROM paused_queues WHERE queue = $queue`,
-  ready: `
-    SELECT seq, priority, due_at FROM jobs WHERE queue = $queue AND phase = 1
-    ORDER BY priority DESC, due_at, seq LIMIT $limit`,
+  // --- claiming
+  isPaused: `SELECT 1 FROM paused_queues WHERE queue = ?1`,
+  highestPriority: `SELECT priority FROM jobs WHERE ${CLAIMABLE} ORDER BY priority DESC LIMIT 1`,
+  nextPriority: `SELECT priority FROM jobs WHERE ${CLAIMABLE} AND priority < ?2 ORDER BY priority DESC LIMIT 1`,
+  claimable: `
+    SELECT seq, due_at, place, slot FROM jobs WHERE ${CLAIMABLE} AND priority = ?2 AND (due_at, place) > (?3, ?4)
+    ORDER BY due_at, place LIMIT ?5`,
+  dueAfter: `
+    SELECT due_at FROM jobs WHERE ${CLAIMABLE} AND priority = ?2 AND due_at > ?3 ORDER BY due_at LIMIT 1`,
   claim: `
-    UPDATE jobs SET state = 'STARTED', phase = 0, attempt = attempt + 1, fence = $fence, worker = $worker,
-      started_at = $now, lease_expires_at = $lease_expires_at, progress = NULL
-    WHERE seq = $seq`,
+    UPDATE jobs SET state = 'STARTED', hold = NULL, attempt = attempt + 1, fence = ?2, worker = ?3, started_at = ?4
+    WHERE seq = ?1 RETURNING ${JOB}`,
+  insertLease: `INSERT INTO leases (fence, seq, expires_at) VALUES (?1, ?2, ?3)`,
+  slots: `SELECT capacity - taken FROM slots WHERE slot = ?1`,
+  takeSlot: `UPDATE slots SET taken = taken + 1 WHERE slot = ?1`,
+  freeSlot: `UPDATE slots SET taken = taken - 1 WHERE slot = ?1`,
+  setHold: `UPDATE jobs SET hold = ?2 WHERE seq = ?1`,
+  firstHeld: `
+    SELECT seq FROM jobs WHERE slot = ?1 AND queue = ?2 AND hold = 1 ORDER BY priority DESC, due_at, place LIMIT 1`,
+  nextQueueHeld: `SELECT queue FROM jobs WHERE slot = ?1 AND hold = 1 AND queue > ?2 ORDER BY queue LIMIT 1`,
 
-  renew: `UPDATE jobs SET lease_expires_at = $lease_expires_at WHERE seq = $seq`,
-  renewWithProgress: `
-    UPDATE jobs SET lease_expires_at = $lease_expires_at, progress = $progress WHERE seq = $seq`,
-
-  finish: `
-    UPDATE jobs SET state = $state, phase = 0, error = $error, result = $result, progress = NULL, crashes = 0,
-      finished_at = $now, lease_expires_at = NULL
-    WHERE seq = $seq`,
+  // --- running
+  held: `SELECT ${CORE} FROM leases CROSS JOIN jobs ON jobs.seq = leases.seq WHERE leases.fence = ?1`,
+  renew: `UPDATE leases SET expires_at = ?2 WHERE fence = ?1`,
+  renewWithProgress: `UPDATE leases SET expires_at = ?2, progress = ?3 WHERE fence = ?1`,
+  deleteLease: `DELETE FROM leases WHERE fence = ?1`,
   retryLater: `
-    UPDATE jobs SET state = 'RETRY', phase = 2, error = $error, progress = NULL, crashes = 0, due_at = $due_at,
-      lease_expires_at = NULL
-    WHERE seq = $seq`,
-  release: `
-    UPDATE jobs SET state = 'PENDING', phase = 2,
-      attempt = attempt - 1, progress = NULL, started_at = NULL, lease_expires_at = NULL
-    WHERE seq = $seq`,
-  requeue: `
-    UPDATE jobs SET state = 'RETRY', phase = 2, crashes = crashes + 1, error = $error, progress = NULL,
-      lease_expires_at = NULL
-    WHERE seq = $seq`,
-  requestCancel: `UPDATE jobs SET cancel_requested = 1 WHERE seq = $seq`,
-  restart: `
-    UPDATE jobs SET state = 'PENDING', phase = 2, attempt = 0, crashes = 0, error = '', result = NULL,
-      cancel_requested = 0, eta = NULL, due_at = $now, started_at = NULL, finished_at = NULL
-    WHERE seq = $seq`,
-
-  children: `SELECT child_seq, on_failure FROM dependencies WHERE parent_seq = $seq`,
-  forgetEdgesOf: `DELETE FROM dependencies WHERE parent_seq = $seq`,
-  forgetEdgesTo: `DELETE FROM dependencies WHERE child_seq = $seq`,
-  parentDone: `UPDATE jobs SET waiting = waiting - 1 WHERE seq = $seq RETURNING waiting`,
-  deleteJob: `DELETE FROM jobs WHERE seq = $seq`,
-
+    UPDATE jobs SET state = 'RETRY', hold = 0, due_at = ?2, error = ?3, failures = failures + 1, crashes = 0
+    WHERE seq = ?1`,
+  release: `UPDATE jobs SET state = 'PENDING', hold = 0, attempt = attempt - 1, crashes = 0 WHERE seq = ?1`,
+  requeue: `UPDATE jobs SET state = 'PENDING', hold = 0, error = ?2, crashes = crashes + 1 WHERE seq = ?1`,
+  // The running attempts are few: no index on the time saves a write per heartbeat.
   expired: `
-    SELECT * FROM jobs WHERE lease_expires_at IS NOT NULL AND lease_expires_at <= $now
-    ORDER BY lease_expires_at LIMIT $limit`,
+    SELECT ${CORE} FROM leases CROSS JOIN jobs ON jobs.seq = leases.seq WHERE leases.expires_at <= ?1
+    ORDER BY leases.expires_at`,
   leases: `
-    SELECT job_id, attempt, fence FROM jobs WHERE lease_expires_at IS NOT NULL AND lease_expires_at > $now`,
+    SELECT job_id, attempt, leases.fence FROM leases CROSS JOIN jobs ON jobs.seq = leases.seq
+    WHERE leases.expires_at > ?1`,
 
-  pending: `
-    SELECT jobs.*, groups.group_id FROM jobs LEFT JOIN groups ON groups.seq = jobs.group_seq
-    WHERE jobs.queue = $queue AND jobs.phase = $phase
-    ORDER BY priority DESC, due_at, jobs.seq LIMIT $limit`,
-  pendingDelayed: `
-    SELECT jobs.*, groups.group_id FROM jobs LEFT JOIN groups ON groups.seq = jobs.group_seq
-    WHERE jobs.queue = $queue AND jobs.phase = 2 ORDER BY due_at, priority DESC, jobs.seq LIMIT $limit`,
-  list: `
-    SELECT jobs.*, groups.group_id FROM jobs LEFT JOIN groups ON groups.seq = jobs.group_seq
-    WHERE jobs.seq < $before
-      AND ($state IS NULL OR jobs.state = $state)
-      AND ($task IS NULL OR jobs.task = $task)
-      AND ($queue IS NULL OR jobs.queue = $queue)
-      AND ($group_id IS NULL OR groups.group_id = $group_id)
-    ORDER BY jobs.seq DESC LIMIT $limit`,
-  stats: `SELECT queue, state, count(*) AS count FROM jobs GROUP BY queue, state`,
-  pausedQueues: `SELECT queue FROM paused_queues`,
-  oldestReady: `SELECT min(due_at) AS due_at FROM jobs WHERE queue = $queue AND phase = 1`,
-  pause: `INSERT OR IGNORE INTO paused_queues VALUES ($queue)`,
-  resume: `DELETE FROM paused_queues WHERE queue = $queue`,
+  // --- ending
+  finish: `
+    UPDATE jobs SET state = ?2, hold = NULL, waits = 0, crashes = 0, error = ?3, result = ?4, finished_at = ?5
+    WHERE seq = ?1`,
+  jobOfGroupFinished: `
+    UPDATE groups SET unfinished = unfinished - 1, finished_at = CASE unfinished WHEN 1 THEN ?2 END WHERE seq = ?1`,
+  children: `SELECT child_seq, on_failure FROM dependencies WHERE parent_seq = ?1`,
+  forgetChildren: `DELETE FROM dependencies WHERE parent_seq = ?1`,
+  forgetEdge: `DELETE FROM dependencies WHERE parent_seq = ?1 AND child_seq = ?2`,
+  parentFinished: `UPDATE jobs SET waits = waits - 1 WHERE seq = ?1 RETURNING waits`,
 
-  prunableJobs: `
-    SELECT seq FROM jobs WHERE finished_at IS NOT NULL AND finished_at < $before AND group_seq IS NULL
-    ORDER BY finished_at LIMIT $limit`,
-  prunableGroups: `
-    SELECT DISTINCT group_seq FROM jobs AS old
-    WHERE finished_at IS NOT NULL AND finished_at < $before AND group_seq IS NOT NULL
-      AND NOT EXISTS (
-        SELECT 1 FROM jobs WHERE jobs.group_seq = old.group_seq
-          AND (jobs.finished_at IS NULL OR jobs.finished_at >= $before))
-    LIMIT $limit`,
+  // --- changing
+  newestCore: `SELECT ${CORE} FROM jobs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1`,
+  coreBySeq: `SELECT ${CORE} FROM jobs WHERE seq = ?1`,
+  requestCancel: `UPDATE jobs SET cancel_requested = 1 WHERE seq = ?1`,
+  restart: `
+    UPDATE jobs SET state = 'PENDING', hold = ?2, waits = ?3, place = ?4, due_at = ?5, eta = NULL, attempt = 0,
+      failures = 0, crashes = 0, fence = NULL, worker = NULL, started_at = NULL, finished_at = NULL, error = '',
+      result = NULL, cancel_requested = 0
+    WHERE seq = ?1`,
+  jobOfGroupRestarted: `UPDATE groups SET unfinished = unfinished + 1, finished_at = NULL WHERE seq = ?1`,
+  groupIsForgotten: `SELECT forgotten FROM groups WHERE seq = ?1`,
+  unfinishedOfGroup: `SELECT seq FROM jobs WHERE group_id = ?1 AND group_seq = ?2 AND finished_at IS NULL`,
+  pause: `INSERT OR IGNORE INTO paused_queues (queue) VALUES (?1)`,
+  resume: `DELETE FROM paused_queues WHERE queue = ?1`,
+
+  // --- forgetting
+  runsOfId: `SELECT ${CORE} FROM jobs WHERE job_id = ?1 ORDER BY seq`,
+  groupsOfId: `SELECT seq FROM groups WHERE group_id = ?1`,
+  jobsOfGroupId: `SELECT seq FROM jobs WHERE group_id = ?1`,
+  deleteJob: `DELETE FROM jobs WHERE seq = ?1 RETURNING queue, state`,
+  deleteGroup: `DELETE FROM groups WHERE seq = ?1`,
+  deleteSlots: `DELETE FROM slots WHERE slot = ?1`,
+  deleteEmptyCounts: `DELETE FROM counts WHERE jobs = 0`,
+  forgettableJobs: `
+    SELECT seq FROM jobs WHERE finished_at < ?1 AND group_id IS NULL ORDER BY finished_at LIMIT ?2`,
+  forgottenGroup: `SELECT seq, group_id FROM groups WHERE forgotten = 1 AND finished_at IS NOT NULL LIMIT 1`,
+  forgettableGroup: `
+    SELECT seq, group_id FROM groups WHERE forgotten = 0 AND finished_at < ?1 ORDER BY finished_at LIMIT 1`,
+  forgetGroup: `UPDATE groups SET forgotten = 1 WHERE seq = ?1`,
+  someOfGroup: `SELECT seq FROM jobs WHERE group_id = ?1 AND group_seq = ?2 LIMIT ?3`,
+
+  // --- reading
+  newestJob: `SELECT ${JOB} FROM jobs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1`,
+  jobBySeq: `SELECT ${JOB} FROM jobs WHERE seq = ?1`,
+  jobsOfGroup: `SELECT ${JOB} FROM jobs WHERE group_id = ?1 AND group_seq = ?2 ORDER BY seq`,
+  waitingDue: `
+    SELECT ${JOB} FROM jobs WHERE queue = ?1 AND hold = ?2 AND priority = ?3 AND due_at <= ?4
+    ORDER BY due_at, place LIMIT ?5`,
+  waitingLater: `
+    SELECT ${JOB} FROM jobs WHERE queue = ?1 AND hold = ?2 AND priority = ?3 AND due_at > ?4
+    ORDER BY due_at, place LIMIT ?5`,
+  highestPriorityOf: `SELECT priority FROM jobs WHERE queue = ?1 AND hold = ?2 ORDER BY priority DESC LIMIT 1`,
+  nextPriorityOf: `
+    SELECT priority FROM jobs WHERE queue = ?1 AND hold = ?2 AND priority < ?3 ORDER BY priority DESC LIMIT 1`,
+  waitingForParents: `
+    SELECT ${JOB} FROM jobs WHERE queue = ?1 AND hold = 2 ORDER BY priority DESC, due_at, place LIMIT ?2`,
+  countsByQueue: `SELECT queue, state, jobs FROM counts WHERE jobs > 0 ORDER BY queue`,
+  pausedQueues: `SELECT queue FROM paused_queues ORDER BY queue`,
+} as const;
+
+/**
+ * The two statements of a listing over some of the jobs, newest first: where a window of at most ?2 jobs below
+ * ?1 ends, and what is in it. A rare task among a million jobs is found window by window, and other calls
+ * come in between.
+ */
+function listing(some: string) {
+  return {
+    window: `SELECT seq FROM jobs WHERE seq < ?1 AND ${some} ORDER BY seq DESC LIMIT 1 OFFSET ?2`,
+    page: `
+      SELECT ${JOB} FROM jobs WHERE seq < ?1 AND seq >= ?2 AND ${some}
+        AND (?4 IS NULL OR task = ?4) AND (?5 IS NULL OR queue = ?5) AND (?6 IS NULL OR state = ?6)
+      ORDER BY seq DESC LIMIT ?7`,
+  };
+}
+
+/** ?3 is the group's id, or the state. */
+export const LISTING = {
+  all: listing(`?3 IS NULL`),
+  ofGroup: listing(`group_id = ?3`),
+  ofState: listing(`state IN ('RETRY', 'FAILURE', 'CANCELLED') AND state = ?3`),
+  running: listing(`seq IN (SELECT seq FROM leases) AND ?3 = 'STARTED'`),
 } as const;
