@@ -1,0 +1,269 @@
+/** From command line, environment and file to a `Config`. */
+import { hostname } from 'node:os';
+import { dirname, resolve } from 'node:path';
+import Type, { type StaticDecode, type TObject, type TProperties } from 'typebox';
+import type { Config } from './config.ts';
+import { type Environment, environmentSettings } from './environment.ts';
+import { ConfigError } from './errors.ts';
+import { readToml } from './file.ts';
+import { parseFlags } from './flags.ts';
+import { app, backends, brokers, type Engine, planned, root, sources, stores } from './schema.ts';
+import { checkKnown, fileSettings, keysIn, overlay, place, type Setting, shown } from './settings.ts';
+import { absolute, identity, MEMORY, sqlitePath } from './sqlite.ts';
+import { annotations, decode, fromText } from './values.ts';
+
+export interface Sources {
+  /** The command line, without the program's name. */
+  readonly argv: readonly string[];
+  readonly env: Environment;
+  /** The working directory, absolute. */
+  readonly cwd: string;
+}
+
+export const DEFAULT_FILE = 'config.toml';
+
+/**
+ * Reads the configuration: flags over environment over file over defaults. Paths in the file are relative to
+ * its folder, those in flags and environment to the working directory. The file must exist, unless it is the
+ * default one and the environment gives databases. Throws a `ConfigError`; no message holds a value that can
+ * be a secret.
+ */
+export function loadConfig({ argv, env, cwd }: Sources): Config {
+  const flags = parseFlags(argv);
+  // The environment names its settings after the file's entries, and may name the file itself.
+  const named = flags.config ?? environmentSettings(env, []).config;
+  if (named === '') throw new ConfigError('environment: DUNGBEETLE_CONFIG: must be a file name');
+  const name = named ?? DEFAULT_FILE;
+  const path = resolve(cwd, name);
+  const table = readToml(path, name);
+  const inFile = table === null ? [] : fileSettings(name, table);
+  const { settings: inEnvironment } = environmentSettings(env, inFile);
+  if (table === null && (named !== null || !inEnvironment.some((setting) => setting.path[0] === 'db'))) {
+    throw new ConfigError(
+      `${name}: no such file; name one with --config, or write a sample with --new-config`,
+    );
+  }
+  const layers = [inFile, inEnvironment, flags.settings];
+  for (const setting of layers.flat()) checkKnown(setting);
+  return new Reader(overlay(layers), { cwd, name, file: table === null ? null : path }).config();
+}
+
+/** Reads the sections of settings that are all known, each value by its schema. */
+class Reader {
+  readonly #settings: ReadonlyMap<string, Setting>;
+  readonly #cwd: string;
+  readonly #file: string | null;
+  /** Where a message about a missing key points to. */
+  readonly #place: string;
+
+  constructor(
+    settings: ReadonlyMap<string, Setting>,
+    from: { readonly cwd: string; readonly name: string; readonly file: string | null },
+  ) {
+    this.#settings = settings;
+    this.#cwd = from.cwd;
+    this.#file = from.file;
+    this.#place = from.file === null ? 'environment' : from.name;
+  }
+
+  config(): Config {
+    const top = this.#section([], root);
+    const concurrency = top.worker_concurrency;
+    const config: Config = {
+      file: this.#file,
+      app: this.#app(),
+      server: top.server,
+      sql_directories: top.sql_directory.map((folder) =>
+        resolve(this.#folder(['sql_directory'], this.#cwd), folder),
+      ),
+      queues: top.queue ?? null,
+      worker: {
+        name: top.worker_name ?? `${hostname()}-${process.pid}`,
+        concurrency,
+        only: top.worker_only,
+      },
+      store: this.#store(concurrency),
+      results: this.#entries('results', backends, concurrency),
+      db: this.#entries('db', sources, concurrency),
+    };
+    this.#checkFiles(config);
+    return config;
+  }
+
+  #app(): Config['app'] {
+    const values = this.#section(['app'], app);
+    if (values.heartbeat * 2 >= values.lease) {
+      const culprit = this.#settings.get('app.heartbeat') ?? this.#settings.get('app.lease');
+      const where = culprit === undefined ? this.#place : place(culprit);
+      throw new ConfigError(
+        `${where}: app.heartbeat must be less than half of app.lease, so that one lost heartbeat loses no lease`,
+      );
+    }
+    return {
+      log_level: values.log_level,
+      default_job_ttl_ms: values.default_job_ttl,
+      shutdown_timeout_ms: values.shutdown_timeout,
+      max_rows: values.max_rows,
+      max_bytes: values.max_bytes,
+      body_limit: values.body_limit,
+      lease_ms: values.lease,
+      heartbeat_ms: values.heartbeat,
+      sweep_ms: values.sweep,
+      results_sweep_ms: values.results_sweep,
+      max_crashes: values.max_crashes,
+    };
+  }
+
+  #store(concurrency: number): Config['store'] {
+    const broker = this.#engine(
+      ['job_queue', 'broker'],
+      brokers,
+      planned.stores.types,
+      concurrency,
+      'sqlite',
+    );
+    const store = this.#engine(['job_queue', 'state'], stores, planned.stores.types, concurrency, 'sqlite');
+    const statePath = this.#settings.get('job_queue.state.path');
+    if (broker.path === null) return store;
+    // The broker alone may say where the queue is; if both do, they must agree.
+    if (statePath === undefined) return { ...store, path: broker.path };
+    if (broker.path !== store.path) {
+      throw new ConfigError(
+        `${this.#where(['job_queue', 'broker', 'path'])}: must be the same file as job_queue.state.path: with "sqlite" the store is its own broker; drop one of them`,
+      );
+    }
+    return store;
+  }
+
+  #entries<Entry>(
+    section: 'db' | 'results',
+    engines: Readonly<Record<string, Engine<Entry>>>,
+    concurrency: number,
+  ): Readonly<Record<string, Entry>> {
+    const names = new Set<string>();
+    for (const { path } of this.#settings.values()) {
+      if (path[0] === section && path[1] !== undefined) names.add(path[1]);
+    }
+    if (names.size === 0) {
+      const what = section === 'db' ? 'source database' : 'results backend';
+      throw new ConfigError(
+        `${this.#place}: ${section}: no ${what} is given; add a section [${section}.NAME]`,
+      );
+    }
+    const entries: Record<string, Entry> = Object.create(null);
+    for (const name of names) {
+      entries[name] = this.#engine([section, name], engines, planned.databases.types, concurrency);
+    }
+    return entries;
+  }
+
+  /** A section that has a type, read by the engine of that type. */
+  #engine<Part>(
+    path: readonly string[],
+    engines: Readonly<Record<string, Engine<Part>>>,
+    later: readonly string[],
+    worker_concurrency: number,
+    fallback?: string,
+  ): Part {
+    const setting = this.#settings.get([...path, 'type'].join('.'));
+    const supported = `supported: ${Object.keys(engines)
+      .map((one) => `"${one}"`)
+      .join(', ')}`;
+    const where = this.#where([...path, 'type']);
+    const written = setting === undefined ? fallback : setting.value;
+    if (written === undefined) throw new ConfigError(`${where}: missing; ${supported}`);
+    const type = typeof written === 'string' ? written.toLowerCase() : '';
+    const engine = Object.hasOwn(engines, type) ? engines[type] : undefined;
+    if (engine === undefined) {
+      // Only words of our own are repeated: a DSN may have got into the wrong key.
+      const what = later.includes(type) ? `"${type}" is not supported by this version` : 'unknown engine';
+      throw new ConfigError(`${where}: ${what}; ${supported}`);
+    }
+    const keys = keysIn(engine.keys);
+    for (const other of this.#settings.values()) {
+      const key = other.path[path.length];
+      if (key === undefined || !path.every((part, index) => part === other.path[index])) continue;
+      if (!keys.includes(key)) {
+        throw new ConfigError(
+          `${place(other)}: ${shown(key)} is not a key of type "${type}", which has ${keys.join(', ')}`,
+        );
+      }
+    }
+    return engine.build(this.#section(path, engine.keys), {
+      worker_concurrency,
+      file: (key, dsn) => this.#sqliteFile([...path, key], dsn),
+    });
+  }
+
+  #section<Keys extends TProperties>(
+    path: readonly string[],
+    schema: TObject<Keys>,
+  ): StaticDecode<TObject<Keys>> {
+    const values: Record<string, unknown> = {};
+    for (const [key, keySchema] of Object.entries(schema.properties)) {
+      const setting = this.#settings.get([...path, key].join('.'));
+      const { must, default: fallback } = annotations(keySchema);
+      const where = this.#where([...path, key]);
+      const written = setting === undefined ? fallback : valueOf(setting, keySchema);
+      if (written === undefined) {
+        if (Type.IsOptional(keySchema) || key === 'type') continue;
+        throw new ConfigError(`${where}: missing; it must be ${must}`);
+      }
+      const decoded = decode(keySchema, written);
+      if (decoded === null) throw new ConfigError(`${where}: must be ${must}`);
+      values[key] = decoded.value;
+    }
+    // Each value was decoded by its own schema, and those that are missing are optional ones.
+    return values as StaticDecode<TObject<Keys>>;
+  }
+
+  /** The head of a message about a key: where it was set, or where it would be. */
+  #where(path: readonly string[]): string {
+    const setting = this.#settings.get(path.join('.'));
+    return setting === undefined ? `${this.#place}: ${path.join('.')}` : place(setting);
+  }
+
+  /** The folder that a path is relative to. */
+  #folder(path: readonly string[], unset: string): string {
+    const origin = this.#settings.get(path.join('.'))?.origin.kind;
+    if (origin === undefined) return unset;
+    return origin === 'file' && this.#file !== null ? dirname(this.#file) : this.#cwd;
+  }
+
+  #sqliteFile(path: readonly string[], dsn: string): string {
+    const file = sqlitePath(dsn);
+    if (file === null) throw new Error(`${path.join('.')} was not checked`);
+    return absolute(this.#folder(path, this.#file === null ? this.#cwd : dirname(this.#file)), file);
+  }
+
+  /**
+   * The queue has a file to itself: SQLite has one writer a file, and a report of a million rows would hold
+   * up every post and heartbeat; long reads keep its log from being cut; and tasks could read what other
+   * jobs were asked. Two results backends on one file would sweep each other's tables. A source may well be
+   * a results file: reports about results.
+   */
+  #checkFiles(config: Config): void {
+    const taken = new Map<string, string>();
+    if (config.store.path !== MEMORY) taken.set(identity(config.store.path), 'the store of the queue');
+    for (const [section, entries] of [
+      ['results', config.results],
+      ['db', config.db],
+    ] as const) {
+      for (const [name, { path }] of Object.entries(entries)) {
+        const file = identity(path);
+        const other = taken.get(file);
+        if (other !== undefined && (section === 'results' || !other.startsWith('results.'))) {
+          throw new ConfigError(
+            `${this.#where([section, name, 'dsn'])}: the same file as ${other}; give each a file of its own`,
+          );
+        }
+        if (section === 'results') taken.set(file, `results.${name}`);
+      }
+    }
+  }
+}
+
+function valueOf(setting: Setting, schema: TProperties[string]): unknown {
+  const isText = setting.origin.kind !== 'file' && typeof setting.value === 'string';
+  return isText ? fromText(schema, String(setting.value)) : setting.value;
+}

@@ -1,0 +1,228 @@
+/**
+ * Every key of the configuration: one schema for the file, the environment and the flags, for --help, the
+ * documentation and the sample.
+ *
+ * To add an engine: write its keys, and how they become its part of `Config`, beside those of SQLite, and
+ * enter it in `stores`, `sources` or `backends`.
+ */
+import Type, { type StaticDecode, type TObject, type TProperties } from 'typebox';
+import type { ResultsConfig, SourceConfig, StoreConfig } from './config.ts';
+import { MEMORY, sqlitePath } from './sqlite.ts';
+import {
+  address,
+  boolean,
+  duration,
+  durationOrNone,
+  integer,
+  integerOrNone,
+  LONGEST_MS,
+  LONGEST_TIMER_MS,
+  list,
+  text,
+  word,
+} from './values.ts';
+
+const HOUR_MS = 3_600_000;
+const interval = { min_ms: 10, max_ms: 24 * HOUR_MS };
+
+/** Keys outside of any section; the flags, as far as they are configuration. */
+export const root = Type.Object({
+  server: address('address of the HTTP server', { default: '127.0.0.1:6060' }),
+  sql_directory: list('folder with .sql files; can be given more than once', { default: ['./sql'] }),
+  queue: Type.Optional(
+    list('queue to take jobs from; can be given more than once', {
+      fallback: '"default" and every queue that a task names',
+    }),
+  ),
+  worker_name: Type.Optional(
+    text('name of this worker, unique among those that run', {
+      fallback: '<host name>-<process id>',
+      must: '1 to 128 printable characters',
+      form: (value) => /^[^\p{C}]{1,128}$/u.test(value),
+    }),
+  ),
+  worker_concurrency: integer('the most jobs that this process runs at once', 1, 10_000, { default: 10 }),
+  worker_only: boolean('run jobs only, no HTTP server', { default: false }),
+});
+
+export const app = Type.Object({
+  log_level: word('the least level that is logged', ['debug', 'info', 'warn', 'error'], { default: 'info' }),
+  default_job_ttl: durationOrNone(
+    'the longest a job may run once it has started',
+    { min_ms: 1, max_ms: LONGEST_TIMER_MS },
+    { default: 0 },
+  ),
+  shutdown_timeout: duration(
+    'how long running jobs may go on after SIGTERM',
+    { min_ms: 0, max_ms: 24 * HOUR_MS },
+    { default: '30s' },
+  ),
+  max_rows: integerOrNone('the most rows that a result may have', { default: 0 }),
+  max_bytes: integerOrNone('the most bytes that a result may have', { default: 0 }),
+  body_limit: integer('the largest HTTP request body, bytes', 1_024, 1_073_741_824, { default: 1_048_576 }),
+  lease: duration(
+    'how long a job is held by a worker of which nothing is heard',
+    { min_ms: 100, max_ms: 24 * HOUR_MS },
+    { default: '10s' },
+  ),
+  heartbeat: duration('how often a worker renews its leases', interval, { default: '3s' }),
+  sweep: duration('how often expired leases are looked for', interval, { default: '2s' }),
+  results_sweep: duration(
+    'how often expired result tables, and what dead attempts left, are looked for',
+    interval,
+    { default: '60s' },
+  ),
+  max_crashes: integer('a job whose workers died this often in a row fails', 1, 1_000, { default: 3 }),
+});
+
+/** What an engine needs beside its own keys. */
+export interface Surroundings {
+  /** The absolute path of a path given as `key`: below the file's folder, or the working directory. */
+  file(key: string, path: string): string;
+  readonly worker_concurrency: number;
+}
+
+/** An engine: its keys, and what they mean. */
+export interface Engine<Config> {
+  readonly keys: TObject;
+  build(values: Readonly<Record<string, unknown>>, surroundings: Surroundings): Config;
+}
+
+function engine<Keys extends TProperties, Config>(
+  keys: TObject<Keys>,
+  build: (values: StaticDecode<TObject<Keys>>, surroundings: Surroundings) => Config,
+): Engine<Config> {
+  // The loader decodes each value by its own schema in `keys`; only the type of the whole is lost on the way.
+  return { keys, build: (values, around) => build(values as StaticDecode<TObject<Keys>>, around) };
+}
+
+const type = text('the engine', {});
+
+/** The keys that sources and results backends share. */
+const pool = {
+  max_active: integer('the most queries at once; 0: as many as jobs', 0, 10_000, { default: 0 }),
+  max_idle: integer('the most connections kept open between queries', 0, 10_000, { default: 2 }),
+  connect_timeout: duration(
+    'how long a connection may take to be ready',
+    { min_ms: 1, max_ms: HOUR_MS },
+    { default: '10s' },
+  ),
+};
+
+const sqliteDsn = text('the file: "sqlite:file.db", "sqlite:///abs/file.db" or a path', {
+  must: 'a SQLite file: "sqlite:file.db", "sqlite:///abs/file.db" or a path, without "?"',
+  // A database in memory would be a different, empty one for each connection.
+  form: (dsn) => ![null, MEMORY].includes(sqlitePath(dsn)),
+});
+
+const retention = {
+  expiry: duration(
+    'how long a finished job is remembered',
+    { min_ms: 1_000, max_ms: LONGEST_MS },
+    { default: '168h' },
+  ),
+  meta_expiry: duration(
+    'how long a finished group is remembered',
+    { min_ms: 1_000, max_ms: LONGEST_MS },
+    { default: '168h' },
+  ),
+};
+
+const storePath = {
+  about: 'the file; ":memory:" for one that ends with the process',
+  must: 'a SQLite file: a path, "sqlite:file.db", "sqlite:///abs/file.db" or ":memory:", without "?"',
+  form: (path: string) => sqlitePath(path) !== null,
+};
+
+/** [job_queue.state]: the store. */
+export const stores: Readonly<Record<string, Engine<StoreConfig>>> = {
+  sqlite: engine(
+    Type.Object({ type, path: text(storePath.about, { ...storePath, default: 'queue.db' }), ...retention }),
+    (values, { file }) => ({
+      type: 'sqlite',
+      path: file('path', values.path),
+      expiry_ms: values.expiry,
+      meta_expiry_ms: values.meta_expiry,
+    }),
+  ),
+};
+
+/** [job_queue.broker]: how workers hear of work. SQLite's is the store itself, so nothing comes of its keys. */
+export const brokers: Readonly<Record<string, Engine<{ readonly path: string | null }>>> = {
+  sqlite: engine(
+    Type.Object({
+      type,
+      path: Type.Optional(
+        text('the same file as the store', { ...storePath, fallback: 'job_queue.state.path' }),
+      ),
+    }),
+    (values, { file }) => ({ path: values.path === undefined ? null : file('path', values.path) }),
+  ),
+};
+
+/** [db.NAME] */
+export const sources: Readonly<Record<string, Engine<SourceConfig>>> = {
+  sqlite: engine(Type.Object({ type, dsn: sqliteDsn, ...pool }), (values, around) => ({
+    type: 'sqlite',
+    path: around.file('dsn', values.dsn),
+    max_active: values.max_active || around.worker_concurrency,
+    max_idle: values.max_idle,
+    connect_timeout_ms: values.connect_timeout,
+  })),
+};
+
+/** [results.NAME] */
+export const backends: Readonly<Record<string, Engine<ResultsConfig>>> = {
+  sqlite: engine(
+    Type.Object({
+      type,
+      dsn: sqliteDsn,
+      results_table: text('the name of a result table, %s for the job id', {
+        default: 'results_%s',
+        must: 'a table name with one "%s" in it, for the job id, and not beginning with "sqlite_" or "dungbeetle_"',
+        form: (value) =>
+          value.split('%s').length === 2 && !/^(?:sqlite|dungbeetle)_/i.test(value) && !/\p{Cc}/u.test(value),
+      }),
+      ttl: durationOrNone(
+        'how long a result table is kept, when neither job nor task says',
+        { min_ms: 1_000, max_ms: LONGEST_MS },
+        { default: 0 },
+      ),
+      ...pool,
+    }),
+    (values, around) => ({
+      type: 'sqlite',
+      path: around.file('dsn', values.dsn),
+      results_table: values.results_table,
+      ttl_ms: values.ttl,
+      max_active: values.max_active || around.worker_concurrency,
+      max_idle: values.max_idle,
+      connect_timeout_ms: values.connect_timeout,
+    }),
+  ),
+};
+
+/**
+ * Engines and keys of DungBeetle's own config.toml for which this version has no engine yet: known, so that
+ * the message is about the engine and not about its keys.
+ */
+export const planned = {
+  stores: {
+    types: ['postgres', 'redis'],
+    keys: [
+      'dsn',
+      'addresses',
+      'password',
+      'db',
+      'max_active',
+      'max_idle',
+      'dial_timeout',
+      'read_timeout',
+      'write_timeout',
+    ],
+  },
+  databases: {
+    types: ['postgres', 'mysql', 'mariadb', 'clickhouse'],
+    keys: ['unlogged', 'column_types'],
+  },
+} as const;

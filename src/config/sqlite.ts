@@ -1,0 +1,42 @@
+/** Where a SQLite file is, as written in the configuration, and whether two of them are the same file. */
+import { realpathSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const MEMORY = ':memory:';
+
+/**
+ * The path in "sqlite:file.db", "sqlite:///abs/file.db", "sqlite://file.db", "file:///abs/file.db" or plain
+ * "file.db"; null if there is none in it. Percent signs are literal, but for file: URLs, as SQLite has it.
+ */
+export function sqlitePath(dsn: string): string | null {
+  if (dsn.startsWith('file:')) {
+    try {
+      return fileURLToPath(dsn);
+    } catch {
+      return null; // not an absolute file URL; the caller says what would be right
+    }
+  }
+  const path = dsn.replace(/^sqlite3?:(?:\/\/)?/, '');
+  // "postgres://…" is no path, however it would read as one; a query string would be part of the name.
+  if (path === '' || path.includes('\0') || /^[a-z][a-z0-9+.-]*:\/\//i.test(path) || path.includes('?')) {
+    return null;
+  }
+  return path === MEMORY ? MEMORY : path;
+}
+
+/** The file below `folder`, absolute. */
+export function absolute(folder: string, path: string): string {
+  return path === MEMORY ? MEMORY : resolve(folder, path);
+}
+
+/** The same text for the same file, through links and whether or not it exists yet. */
+export function identity(path: string): string {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats !== undefined) return `${stats.dev}:${stats.ino}`;
+  try {
+    return join(realpathSync(dirname(path)), basename(path));
+  } catch {
+    return path; // its folder does not exist either: there is no link to follow
+  }
+}
