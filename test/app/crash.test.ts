@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { launch } from '../support/server.ts';
-import { openGate, rows, setup, strayTables } from '../support/setup.ts';
+import { leftovers, openGate, rows, setup } from '../support/setup.ts';
 import { until } from '../support/until.ts';
 
 /** Short leases, so that nobody waits ten seconds for the dead. */
@@ -47,10 +47,7 @@ test('a server killed with 100 jobs queued and 10 running loses none and doubles
   }
   const [{ tables } = {}] = rows(place.results, 'SELECT count(*) AS tables FROM dungbeetle_results');
   assert.equal(tables, 110, 'one table a job');
-  await until('staging is swept', () => {
-    const files = readdirSync(place.folder).filter((file) => file.includes('staging'));
-    return files.length === 0 && strayTables(place).length === 0;
-  });
+  await until('staging is swept', () => leftovers(place).length === 0);
   assert.equal(await server.stop(), 0);
 });
 
@@ -71,10 +68,7 @@ test('killed while it loads a large result: no half table, no staging left, and 
     })),
     [{ count: 2_000_000, sum: 2_000_001_000_000 }],
   );
-  await until('staging is swept', () => {
-    const files = readdirSync(place.folder).filter((file) => file.includes('staging'));
-    return files.length === 0 && strayTables(place).length === 0;
-  });
+  await until('staging is swept', () => leftovers(place).length === 0);
 });
 
 test('a worker that was paused past its lease neither finishes the job nor publishes its table', async (t) => {

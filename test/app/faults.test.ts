@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { launch } from '../support/server.ts';
-import { rows, setup, strayTables } from '../support/setup.ts';
+import { leftovers, rows, setup } from '../support/setup.ts';
 
 /** What a server prints when it does not start: one line, and exit code 1. */
 async function refusal(server: ReturnType<typeof launch>): Promise<string> {
@@ -28,24 +28,36 @@ test('a port in use', async (t) => {
   assert.match(await refusal(server), new RegExp(`127.0.0.1:${address.port}.*in use`));
 });
 
-test('a task that writes, a task that is no SQL, a task on an unknown database', async (t) => {
-  const cases: [string, RegExp][] = [
-    ['-- name: w\nDELETE FROM entries;', /tasks\.sql:1:.*\bw\b/],
-    ['-- name: w\nWITH x AS (SELECT 1) INSERT INTO entries (id) SELECT 1 FROM x;', /tasks\.sql:1:/],
-    ['-- name: w\nSELECT 1; DROP TABLE entries;', /tasks\.sql:1:/],
-    ["-- name: w\nVACUUM INTO 'copy.db';", /tasks\.sql:1:/],
-    ["-- name: w\nATTACH 'other.db' AS other;", /tasks\.sql:1:/],
-    ['-- name: w\nPRAGMA journal_mode = DELETE;', /tasks\.sql:1:/],
-    ['-- name: w\nSELEC 1;', /tasks\.sql:1:.*syntax error/],
-    ['-- name: w\nSELECT * FROM no_such_table;', /tasks\.sql:1:.*no_such_table/],
-    ['-- name: w\n-- db: nowhere\nSELECT 1;', /tasks\.sql:.*nowhere/],
-    ['-- name: w\n-- results: nowhere\nSELECT 1;', /tasks\.sql:.*nowhere/],
-    ['-- name: w\nSELECT 1;\n-- name: w\nSELECT 2;', /tasks\.sql:3:/],
+test('tasks that write, are no SQL, or name unknown databases: the server says which, and does not start', async (t) => {
+  const faulty: [string, RegExp][] = [
+    ['DELETE FROM entries', /DELETE/],
+    ['WITH x AS (SELECT 1) INSERT INTO entries (id) SELECT 1 FROM x', /writes/],
+    ['SELECT 1; DROP TABLE entries', /one statement/],
+    ["VACUUM INTO 'copy.db'", /VACUUM/],
+    ["ATTACH 'other.db' AS other", /ATTACH/],
+    ['PRAGMA journal_mode = DELETE', /PRAGMA/],
+    ['SELEC 1', /SELEC/],
+    ['SELECT 1 FROM', /incomplete input|syntax error/],
+    ['SELECT * FROM no_such_table', /no such table: no_such_table/],
   ];
-  for (const [tasks, message] of cases) {
-    const place = setup(t, { tasks });
-    assert.match(await refusal(launch(t, place.folder)), message, tasks);
+  const place = setup(t, { tasks: faulty.map(([sql], n) => `-- name: faulty_${n}\n${sql};\n`).join('') });
+  const server = launch(t, place.folder);
+  assert.equal(await server.exited(), 1);
+  const lines = server.stderr.trimEnd().split('\n');
+  assert.equal(lines.length, faulty.length, server.stderr);
+  for (const [n, [sql, message]] of faulty.entries()) {
+    const line = lines[n] ?? '';
+    assert.match(line, new RegExp(`tasks\\.sql:${2 * n + 1}: .*faulty_${n}.*ledger`), sql);
+    assert.match(line, message);
   }
+  assert.equal(server.url, '', 'nothing listened');
+});
+
+test('tasks with unknown names, twice the same name', async (t) => {
+  const unknown = setup(t, { tasks: '-- name: a\n-- db: nowhere\nSELECT 1;' });
+  assert.match(await refusal(launch(t, unknown.folder)), /tasks\.sql:1: .*nowhere.*ledger/);
+  const twice = setup(t, { tasks: '-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;' });
+  assert.match(await refusal(launch(t, twice.folder)), /tasks\.sql:3: .*"a".*line 1/);
 });
 
 test('a typo in the configuration, a source that is not there or not a database', async (t) => {
@@ -112,7 +124,7 @@ test('ids that differ only by case have tables of their own', async (t) => {
   for (const job of [first, second]) {
     assert.equal(rows(place.results, `SELECT * FROM "${job.result?.table}"`).length, job.count);
   }
-  assert.deepEqual(strayTables(place), []);
+  assert.deepEqual(leftovers(place), []);
 });
 
 test('secrets and arguments stay out of the log', async (t) => {

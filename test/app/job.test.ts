@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { launch } from '../support/server.ts';
-import { ENTRIES, rows, setup, strayTables } from '../support/setup.ts';
+import { ENTRIES, leftovers, rows, setup } from '../support/setup.ts';
 import { until } from '../support/until.ts';
 
 test('a report goes from PENDING over STARTED to SUCCESS, and its table holds every row', async (t) => {
@@ -55,7 +55,7 @@ test('a rerun under the same id replaces the table, and readers never miss it or
       assert.ok(state === 'PENDING' || state === 'STARTED', state);
     }
   }
-  await until('nothing but the one table is left', () => strayTables(place).length === 0);
+  await until('nothing but the one table is left', () => leftovers(place).length === 0);
 });
 
 test('an argument reaches the query as what it is', async (t) => {
@@ -92,7 +92,7 @@ test('a report that fails midway leaves no table', async (t) => {
   assert.match(job.error, /malformed JSON/);
   assert.equal(job.result, null);
   assert.deepEqual(rows(place.results, "SELECT name FROM sqlite_master WHERE name LIKE '%midway%'"), []);
-  assert.deepEqual(strayTables(place), []);
+  assert.deepEqual(leftovers(place), []);
 });
 
 test('a limit that is reached fails the job and says so; nothing is cut in silence', async (t) => {
@@ -157,5 +157,5 @@ test('the API answers while every worker is inside an endless query', async (t) 
     assert.equal((await server.request('DELETE', `/jobs/${id}`)).http, 200);
     assert.equal((await server.finished(id)).state, 'CANCELLED');
   }
-  assert.deepEqual(strayTables(place), []);
+  assert.deepEqual(leftovers(place), []);
 });

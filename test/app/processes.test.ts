@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type JobView, launch } from '../support/server.ts';
-import { rows, setup, strayTables } from '../support/setup.ts';
+import { leftovers, rows, setup } from '../support/setup.ts';
 import { until } from '../support/until.ts';
 
 test('two servers started at once on the same new files share the work, each job once', async (t) => {
@@ -22,7 +22,7 @@ test('two servers started at once on the same new files share the work, each job
   }
   const [{ tables } = {}] = rows(place.results, 'SELECT count(*) AS tables FROM dungbeetle_results');
   assert.equal(tables, ids.length);
-  assert.deepEqual(strayTables(place), []);
+  assert.deepEqual(leftovers(place), []);
 });
 
 test('of many posts of one id at two servers exactly one is accepted', async (t) => {

@@ -1,5 +1,5 @@
 /** A folder with everything a server needs: a small ledger, tasks, a configuration. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { TestContext } from 'node:test';
@@ -50,7 +50,9 @@ export function setup(t: TestContext, options: SetupOptions = {}): Setup {
   const folder = tempFolder(t);
   const ledger = join(folder, 'ledger.db');
   const database = new DatabaseSync(ledger);
+  // WAL, so that a query that runs does not keep the gate from being opened (for those that come after it).
   database.exec(`
+    PRAGMA journal_mode = WAL;
     CREATE TABLE entries (id INTEGER PRIMARY KEY, user_id TEXT, entry_date DATE, amount INTEGER, note TEXT);
     WITH RECURSIVE ids (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < ${ENTRIES})
     INSERT INTO entries SELECT id, 'USER' || (id % 50), date('2020-01-01', '+' || (id % 365) || ' days'),
@@ -80,7 +82,7 @@ results_table = "results_%s"
   return { folder, ledger, results: join(folder, 'results.db'), queue: join(folder, 'queue.db') };
 }
 
-/** From now on the gated queries end by themselves. */
+/** Gated queries that begin from now on end by themselves. */
 export function openGate(setup: Setup): void {
   const database = new DatabaseSync(setup.ledger);
   database.exec('UPDATE gate SET size = 300');
@@ -95,6 +97,17 @@ export function rows(file: string, sql: string, ...args: string[]): Record<strin
   } finally {
     database.close();
   }
+}
+
+/** What attempts have left beside their results: staging files, staging tables, tables without a catalog row. */
+export function leftovers(setup: Setup): unknown[] {
+  const folder = `${setup.results}-staging`;
+  const files = existsSync(folder) ? readdirSync(folder) : [];
+  return [
+    ...files,
+    ...rows(setup.results, 'SELECT table_name FROM dungbeetle_staging'),
+    ...strayTables(setup),
+  ];
 }
 
 /** Tables of the results file that are neither result tables nor the catalog's own. */
