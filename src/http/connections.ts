@@ -48,10 +48,6 @@ export class Connections {
     this.#timeouts = timeouts;
   }
 
-  get closing(): boolean {
-    return this.#closing;
-  }
-
   attach(app: FastifyInstance): void {
     // Not in a hook: of two requests that come together, the second is read before the hooks of the first run.
     app.server.on('request', (_request, response) => {

@@ -80,7 +80,7 @@ export function toApiError(error: unknown): ApiError {
     if (code === 'internal') return new ApiError(code, undefined, { cause: error });
     // The reason a store gives may hold a path or an address.
     if (code === 'unavailable') {
-      return new ApiError(code, 'the job store is unavailable; nothing was changed', { cause: error });
+      return new ApiError(code, 'the job store is unavailable for now; try again', { cause: error });
     }
     return new ApiError(code, error.message, { cause: error });
   }

@@ -16,16 +16,24 @@ export interface OriginRules {
 /** Throws `ApiError` forbidden. */
 export function checkOrigin(request: FastifyRequest, rules: OriginRules): void {
   const { headers } = request;
-  const site = headers['sec-fetch-site'];
   const { origin } = headers;
-  // A link or the address bar may lead here: it only reads, and no page of another site sees the answer.
-  const navigation = headers['sec-fetch-mode'] === 'navigate' && request.method === 'GET';
-  if ((site === 'cross-site' || site === 'same-site') && !navigation) throw new ApiError('forbidden');
-  if (origin !== undefined && hostOf(origin) !== headers.host?.toLowerCase()) throw new ApiError('forbidden');
+  const isAllowed = (name: string) => rules.allowed_hosts.some((allowed) => allowed.toLowerCase() === name);
+  const site = headers['sec-fetch-site'];
+  if (site !== undefined) {
+    // A link or the address bar may lead here: it only reads, and no page of another site sees the answer.
+    const navigation = headers['sec-fetch-mode'] === 'navigate' && request.method === 'GET';
+    if (site !== 'same-origin' && site !== 'none' && !navigation) throw new ApiError('forbidden');
+  } else if (origin !== undefined) {
+    // Where there is no TLS, browsers leave the other header out. A proxy may have set a Host of its own.
+    const host = hostOf(origin);
+    if (host === null || (host !== headers.host?.toLowerCase() && !isAllowed(nameOf(host)))) {
+      throw new ApiError('forbidden');
+    }
+  }
   if (!fromBrowser(request) || !isLoopback(request.socket.localAddress ?? '')) return;
   // DNS rebinding: a page's own public name, made to point at 127.0.0.1, makes this server its own site.
   const name = nameOf(headers.host ?? '');
-  if (isLocalName(name) || rules.allowed_hosts.some((allowed) => allowed.toLowerCase() === name)) return;
+  if (isLocalName(name) || isAllowed(name)) return;
   throw new ApiError(
     'forbidden',
     `browsers may not use this server as "${name}": that is neither an address nor a name of this machine, nor one of its allowed hosts`,

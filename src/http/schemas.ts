@@ -40,8 +40,8 @@ const jobFields = {
     `be a whole number from 0 to ${MAX_INTEGER}`,
   ),
   ttl: optional(
-    Type.Number({ minimum: 0, maximum: MAX_SECONDS }),
-    `be a number of seconds from 0 (not given) to ${MAX_SECONDS}`,
+    Type.Integer({ minimum: 0, maximum: MAX_SECONDS }),
+    `be a whole number of seconds from 0 (not given) to ${MAX_SECONDS}`,
   ),
   args: Args,
   db: optional(Type.String(), 'be the name of one of the databases of the task'),

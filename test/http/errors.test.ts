@@ -47,7 +47,7 @@ test('errors of the rooms below become those of the catalog, messages kept where
     [
       StoreUnavailable('/secret/path is locked'),
       'unavailable',
-      /^the job store is unavailable; nothing was changed$/,
+      /^the job store is unavailable for now; try again$/,
     ],
     [
       new ReportError('unknown_task', 'task', 'there is no task "x"'),

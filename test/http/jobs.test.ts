@@ -429,7 +429,7 @@ test('a store that is down is 503, says when to come back, and tells nothing of 
     assert.equal(answer.http, 503, `${method} ${path}: ${answer.message}`);
     assert.equal(answer.code, 'unavailable');
     assert.equal(answer.headers.get('retry-after'), '5');
-    assert.equal(answer.message, 'the job store is unavailable; nothing was changed');
+    assert.equal(answer.message, 'the job store is unavailable for now; try again');
   }
   assert.equal(StoreUnavailable('x').code, 'store_unavailable');
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { until } from '../support/until.ts';
-import { api, type LogLine, type TestApi } from './support.ts';
+import { api, type LogLine, received, type TestApi } from './support.ts';
 
 const PATH = '/tasks/get_profit_summary/jobs';
 const DEBUG = 20;
@@ -60,6 +60,10 @@ test('no argument and no body gets into the log, whatever happens to them', asyn
   await test.post('/groups', { jobs: [{ task: 'slow_query', args: ['my-secret'] }] });
   await test.get('/jobs?cursor=my-secret');
   await test.get('/jobs/x');
+  const socket = await test.socket(t);
+  const refused = received(socket);
+  socket.write('POST /groups HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nmy-secret\r\n');
+  await refused;
   await test.get('/', { 'x-request-id': 'last' });
   await lineOf(test, 'last');
   assert.ok(!JSON.stringify(test.log).includes('my-secret'));

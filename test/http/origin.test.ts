@@ -47,6 +47,14 @@ test('a page of another site can neither post nor read', async (t) => {
   assert.equal((await test.store.list({}, 1)).items.length, 0);
 });
 
+test('behind a proxy with a name of its own, that name is an origin to allow', async (t) => {
+  const headers = { host: '127.0.0.1:6060', origin: 'https://reports.example.com' };
+  assert.equal((await ask(await api(t), 'POST', headers)).http, 403);
+  const told = await api(t, { allowed_hosts: ['Reports.example.com'] });
+  assert.equal((await ask(told, 'POST', headers)).http, 200);
+  assert.equal((await ask(told, 'POST', { ...headers, 'sec-fetch-site': 'cross-site' })).http, 403);
+});
+
 test('the own pages of this server, links and the address bar may', async (t) => {
   const test = await api(t);
   const own = { host: 'localhost:6060', origin: 'http://localhost:6060', 'sec-fetch-site': 'same-origin' };

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
-import { buildServer, type ServerOptions } from '../../src/http/server.ts';
+import { buildServer, listen, type ServerOptions } from '../../src/http/server.ts';
 import { Queue } from '../../src/queue/queue.ts';
 import type { ClaimedJob, Job, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
@@ -194,7 +194,7 @@ export async function api(t: TestContext, options: Partial<ServerOptions> = {}):
     await test.app.close();
     await store.close();
   });
-  test.url = await test.app.listen({ host: '127.0.0.1', port: 0 });
+  test.url = await listen(test.app, { host: 'localhost', port: 0 });
   test.port = Number(new URL(test.url).port);
   return test;
 }

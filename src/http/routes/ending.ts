@@ -16,7 +16,7 @@ export function purgeWaitMs(context: RouteContext): number {
 /** How many tables of a group are dropped at once: results databases have other work too. */
 const DROPS_AT_ONCE = 4;
 
-/** Resolves when all of the jobs have ended, or the time is up, or the signal aborts. */
+/** Resolves when all of the jobs have ended, or the time is up, or the signal aborts, or nobody can tell. */
 export async function waitForEnd(
   { queue }: RouteContext,
   jobs: readonly Job[],
@@ -29,8 +29,9 @@ export async function waitForEnd(
       try {
         await queue.wait(job.job_id, { timeout_ms, signal });
       } catch (error) {
-        // Purged by somebody else: that is an end too.
-        if (!(error instanceof QueueError && error.code === 'unknown_job')) throw error;
+        // Purged by somebody else: that is an end too. A store that is away just now has the cancel already.
+        const expected = ['unknown_job', 'store_unavailable'];
+        if (!(error instanceof QueueError && expected.includes(error.code))) throw error;
       }
     }),
   );
