@@ -1,10 +1,10 @@
 /** The command line, in the forms of Go's pflag, which DungBeetle has its flags by. */
 import { parseArgs } from 'node:util';
 import Type from 'typebox';
+import { suggest } from '../util/suggest.ts';
 import { ConfigError } from './errors.ts';
 import { root } from './schema.ts';
 import { keysIn, type Setting } from './settings.ts';
-import { suggest } from './suggest.ts';
 import { annotations, fromText } from './values.ts';
 
 /** What the command line asks for. */

@@ -204,7 +204,7 @@ class Reader {
       const setting = this.#settings.get([...path, key].join('.'));
       const { must, default: fallback } = annotations(keySchema);
       const where = this.#where([...path, key]);
-      const written = setting === undefined ? fallback : valueOf(setting, keySchema);
+      const written = setting === undefined ? fallback : writtenIn(setting, keySchema);
       if (written === undefined) {
         if (Type.IsOptional(keySchema) || key === 'type') continue;
         throw new ConfigError(`${where}: missing; it must be ${must}`);
@@ -263,7 +263,7 @@ class Reader {
   }
 }
 
-function valueOf(setting: Setting, schema: TProperties[string]): unknown {
+function writtenIn(setting: Setting, schema: TProperties[string]): unknown {
   const isText = setting.origin.kind !== 'file' && typeof setting.value === 'string';
   return isText ? fromText(schema, String(setting.value)) : setting.value;
 }

@@ -3,9 +3,9 @@
  * laid over each other and every message can name the right place.
  */
 import type { TObject } from 'typebox';
+import { suggest } from '../util/suggest.ts';
 import { ConfigError } from './errors.ts';
 import { app, backends, brokers, type Engine, planned, root, sources, stores } from './schema.ts';
-import { suggest } from './suggest.ts';
 
 export type Origin =
   | { readonly kind: 'file'; readonly file: string }

@@ -4,7 +4,7 @@
  */
 import Type, { type StaticDecode, type TSchema } from 'typebox';
 import { Value } from 'typebox/value';
-import { formatDuration, parseDuration } from './duration.ts';
+import { formatDuration, parseDuration } from '../util/duration.ts';
 
 /** What a key's schema says beside its type; kept as annotations of the schema. */
 export interface Annotations {

@@ -1,0 +1,93 @@
+/** The commented sample that --new-config writes. A module and not a file, so that the package needs no data files. */
+import { writeFileSync } from 'node:fs';
+import { ConfigError } from './errors.ts';
+
+/** Every key is in it: set to its default, or commented out where there is none or it is seldom wanted. */
+export const SAMPLE = `# DungBeetle's configuration. docs/configuration.md explains every key.
+#
+# Durations are written "500ms", "60s", "1m30s", "24h", or as a whole number of seconds. Paths are relative to
+# this file's folder. The environment goes over this file (DUNGBEETLE_DB__MY_DB__DSN sets db.my_db.dsn), and
+# flags go over both.
+
+# What the flags of the same names set:
+# server = "127.0.0.1:6060"
+# sql_directory = ["./sql"]
+# queue = ["default"]
+# worker_name = "worker-1"
+# worker_concurrency = 10
+# worker_only = false
+
+[app]
+# debug, info, warn or error
+log_level = "info"
+# The longest a job may run once it has started; 0: no limit. A task's "timeout" tag and a request's "timeout"
+# go over it.
+default_job_ttl = "60s"
+# After SIGTERM, how long running jobs may go on before they are given back to their queue.
+shutdown_timeout = "30s"
+
+# The most rows and bytes that a result may have. A job that passes a limit fails and says so. 0: no limit.
+# max_rows = 0
+# max_bytes = 0
+# The largest HTTP request body, in bytes.
+# body_limit = 1048576
+
+# A worker holds a job for as long as a lease, and renews it with every heartbeat. A worker that dies is found
+# out when the lease ends, at the next sweep; its jobs then run elsewhere. A job whose workers died max_crashes
+# times in a row fails.
+# lease = "10s"
+# heartbeat = "3s"
+# sweep = "2s"
+# max_crashes = 3
+# How often expired result tables, and what dead attempts left, are looked for.
+# results_sweep = "60s"
+
+# The queue's store: a SQLite file of its own, which all servers and workers on this machine share.
+[job_queue.state]
+type = "sqlite"
+path = "queue.db"
+# How long finished jobs and finished groups are remembered.
+expiry = "168h"
+meta_expiry = "168h"
+
+# How workers hear of new jobs. With SQLite the store does that too, and this section can be left out.
+# [job_queue.broker]
+# type = "sqlite"
+# path = "queue.db"
+
+# Results backends: the databases that result tables are written to. There can be several, [results.one],
+# [results.two]; a job whose task names none gets a random one of them, and says which.
+[results.my_results]
+type = "sqlite"
+# "sqlite:file.db", "sqlite:///absolute/file.db" or a path
+dsn = "sqlite:results.db"
+# The name of a result table: %s is the job's id.
+results_table = "results_%s"
+# How long a result table is kept when neither the job nor its task says; 0: until it is deleted.
+# ttl = 0
+# Connections: the most at once (0: as many as jobs run), the most kept open, how long one may take.
+# max_active = 0
+# max_idle = 2
+# connect_timeout = "10s"
+
+# Source databases: those that the tasks' queries read. There can be several, [db.one], [db.two]; a task's
+# "db" tag says which it is for.
+[db.my_db]
+type = "sqlite"
+dsn = "sqlite:my.db"
+# max_active = 0
+# max_idle = 2
+# connect_timeout = "10s"
+`;
+
+/** Writes the sample, readable by its owner only since DSNs will be in it. Throws a `ConfigError` if the file exists. */
+export function writeSample(path: string, shown: string): void {
+  try {
+    writeFileSync(path, SAMPLE, { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST')
+      throw new ConfigError(`${shown}: exists already; remove it, or name another with --config`);
+    throw new ConfigError(`${shown}: cannot be written: ${code ?? 'unknown error'}`, { cause: error });
+  }
+}
