@@ -1,6 +1,7 @@
-/** What a job may look like, whichever way it comes. Throws `InvalidJob`. */
-import { InvalidJob } from './errors.ts';
-import type { NewGroup, NewJob } from './store.ts';
+/** What may be posted: every store asks this before it accepts anything. */
+import type { Json } from '../util/json.ts';
+import { InvalidJob, JobActive } from './errors.ts';
+import type { NewGroup, NewJob, OnFailure } from './store.ts';
 
 /** The form of job and group ids. */
 export const ID_FORM = /^[A-Za-z0-9_:-]{1,128}$/;
@@ -8,45 +9,140 @@ export const ID_FORM = /^[A-Za-z0-9_:-]{1,128}$/;
 const LONGEST_NAME = 256;
 /** Fits every store's integer column. */
 const PRIORITY = 2 ** 31 - 1;
+/** The last time a Date can have, ms since 1970. */
+const LAST_TIME = 8.64e15;
 
-export function checkJob(job: NewJob): void {
-  const { job_id } = job;
-  require(ID_FORM.test(
-    job_id,
-  ), `"${printable(job_id)}" is not a job id: it takes 1 to 128 of A-Z a-z 0-9 _ : -`);
-  checkName(job_id, 'queue', job.queue);
-  checkName(job_id, 'task', job.task);
-  const { priority = 0, retries = 0, eta = null } = job;
-  require(Number.isInteger(priority) &&
-    Math.abs(priority) <=
-      PRIORITY, `job "${job_id}": priority must be an integer between -${PRIORITY} and ${PRIORITY}`);
-  require(Number.isSafeInteger(retries) &&
-    retries >= 0, `job "${job_id}": retries must be an integer, 0 or more`);
-  require(eta === null ||
-    Number.isSafeInteger(eta), `job "${job_id}": eta must be whole milliseconds since 1970`);
+/** A job with nothing left to choose. */
+export interface CheckedJob {
+  readonly job_id: string;
+  readonly task: string;
+  readonly queue: string;
+  /** JSON. */
+  readonly payload: string;
+  readonly priority: number;
+  readonly eta: number | null;
+  readonly retries: number;
+  /** Each parent once; of several edges to one the strictest. */
+  readonly after: readonly { readonly job_id: string; readonly on_failure: OnFailure }[];
 }
 
-export function checkGroup({ group_id, concurrency }: NewGroup): void {
-  require(ID_FORM.test(
-    group_id,
-  ), `"${printable(group_id)}" is not a group id: it takes 1 to 128 of A-Z a-z 0-9 _ : -`);
-  require(concurrency === undefined ||
-    (Number.isSafeInteger(concurrency) &&
-      concurrency > 0), `group "${group_id}": concurrency must be an integer, 1 or more`);
+export interface CheckedBatch {
+  /** In the order posted. */
+  readonly jobs: readonly CheckedJob[];
+  /** Indexes of the jobs, parents before children; null if no job of the batch waits for another. */
+  readonly order: readonly number[] | null;
+}
+
+/** Throws `InvalidJob`, or `JobActive` for an id that is in the batch twice. */
+export function checkBatch(posted: readonly NewJob[], group?: NewGroup): CheckedBatch {
+  if (group !== undefined) {
+    checkGroup(group);
+    if (posted.length === 0) throw InvalidJob(`group "${group.group_id}" has no jobs`);
+  }
+  const jobs = posted.map(checkJob);
+  const ids = new Set<string>();
+  for (const { job_id } of jobs) {
+    if (ids.has(job_id)) throw JobActive(job_id);
+    ids.add(job_id);
+  }
+  return { jobs, order: parentsFirst(jobs) };
+}
+
+function checkJob(job: NewJob): CheckedJob {
+  const { job_id, task, queue, priority = 0, retries = 0, eta = null, after = [] } = job;
+  checkId('job', job_id);
+  checkName(job_id, 'queue', queue);
+  checkName(job_id, 'task', task);
+  if (!Number.isInteger(priority) || Math.abs(priority) > PRIORITY) {
+    throw InvalidJob(`job "${job_id}": priority must be an integer between -${PRIORITY} and ${PRIORITY}`);
+  }
+  if (!Number.isSafeInteger(retries) || retries < 0) {
+    throw InvalidJob(`job "${job_id}": retries must be an integer, 0 or more`);
+  }
+  if (eta !== null && (!Number.isSafeInteger(eta) || Math.abs(eta) > LAST_TIME)) {
+    throw InvalidJob(`job "${job_id}": eta must be whole milliseconds since 1970`);
+  }
+  const payload = toJson(job.payload);
+  if (payload === undefined) throw InvalidJob(`job "${job_id}": the payload must be JSON`);
+  const parents = new Map<string, OnFailure>();
+  for (const { job_id: parent, on_failure = 'cancel' } of after) {
+    checkId('job', parent);
+    if (parents.get(parent) !== 'cancel') parents.set(parent, on_failure);
+  }
+  return {
+    job_id,
+    task,
+    queue,
+    payload,
+    priority,
+    eta,
+    retries,
+    after: [...parents].map(([job_id, on_failure]) => ({ job_id, on_failure })),
+  };
+}
+
+function checkGroup({ group_id, concurrency }: NewGroup): void {
+  checkId('group', group_id);
+  if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
+    throw InvalidJob(`group "${group_id}": concurrency must be an integer, 1 or more`);
+  }
+}
+
+function checkId(kind: 'job' | 'group', id: string): void {
+  if (ID_FORM.test(id)) return;
+  throw InvalidJob(`"${printable(id)}" is not a ${kind} id: it takes 1 to 128 of A-Z a-z 0-9 _ : -`);
 }
 
 function checkName(job_id: string, field: string, name: string): void {
-  require(name.length > 0 &&
-    name.length <= LONGEST_NAME &&
-    !/\p{Cc}/u.test(
-      name,
-    ), `job "${job_id}": ${field} must be 1 to ${LONGEST_NAME} characters, none of them a control character`);
-}
-
-function require(holds: boolean, message: string): asserts holds {
-  if (!holds) throw InvalidJob(message);
+  if (name.length > 0 && name.length <= LONGEST_NAME && !/\p{Cc}/u.test(name)) return;
+  throw InvalidJob(
+    `job "${job_id}": ${field} must be 1 to ${LONGEST_NAME} characters, none of them a control character`,
+  );
 }
 
 function printable(text: string): string {
   return text.slice(0, 200).replaceAll(/\p{C}/gu, '�');
+}
+
+/** Undefined where there is no JSON for it, whatever its type says. */
+function toJson(value: Json): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch (error) {
+    // A cycle or a bigint.
+    if (error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
+/** Throws `InvalidJob` if the dependencies within a batch form a cycle. */
+function parentsFirst(jobs: readonly CheckedJob[]): readonly number[] | null {
+  if (jobs.every(({ after }) => after.length === 0)) return null;
+  const indexes = new Map(jobs.map(({ job_id }, index) => [job_id, index]));
+  const children = new Map<number, number[]>();
+  const waits = jobs.map(() => 0);
+  for (const [index, { after }] of jobs.entries()) {
+    for (const { job_id } of after) {
+      const parent = indexes.get(job_id);
+      if (parent === undefined) continue;
+      const siblings = children.get(parent);
+      if (siblings === undefined) children.set(parent, [index]);
+      else siblings.push(index);
+      waits[index] = (waits[index] ?? 0) + 1;
+    }
+  }
+  if (children.size === 0) return null;
+  const order = [...waits.keys()].filter((index) => waits[index] === 0);
+  for (const parent of order) {
+    for (const child of children.get(parent) ?? []) {
+      const left = (waits[child] ?? 0) - 1;
+      waits[child] = left;
+      if (left === 0) order.push(child);
+    }
+  }
+  if (order.length < jobs.length) {
+    const inCycle = jobs[waits.findIndex((left) => left > 0)]?.job_id;
+    throw InvalidJob(`the dependencies of job "${inCycle}" form a cycle`);
+  }
+  return order;
 }

@@ -1,6 +1,5 @@
 /** The queue as its users see it: posting jobs, asking after them, waiting for them. */
 import { randomUUID } from 'node:crypto';
-import { checkGroup, checkJob } from './check.ts';
 import type {
   Dependency,
   Group,
@@ -48,8 +47,6 @@ export class Queue {
   /** Posts jobs, all or none, as a group if one is given. */
   async enqueueAll(jobs: readonly PostedJob[], group?: NewGroup): Promise<readonly Job[]> {
     const named = jobs.map((job) => ({ ...job, job_id: job.job_id ?? `job_${randomUUID()}` }));
-    for (const job of named) checkJob(job);
-    if (group !== undefined) checkGroup(group);
     return this.store.enqueue(named, group);
   }
 

@@ -83,6 +83,8 @@ export interface Job {
   readonly retries: number;
   /** Attempts begun so far; while STARTED the number of the current one. */
   readonly attempt: number;
+  /** Attempts that ended in RETRY: what `retries` limits. A worker that died is not the job's failure. */
+  readonly failures: number;
   /** The token of the current or the last attempt; null before the first. */
   readonly fence: number | null;
   readonly group_id: string | null;
@@ -264,6 +266,9 @@ export interface Store {
 
   /** The newest run of an id. Throws `UnknownJob`. */
   get(job_id: string): Promise<Job>;
+
+  /** For each id the state of its newest run, or null where there is none: for those who wait for many. */
+  states(job_ids: readonly string[]): Promise<readonly (JobState | null)[]>;
 
   /** The newest group of an id. Throws `UnknownGroup`. */
   group(group_id: string): Promise<Group>;

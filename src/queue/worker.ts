@@ -218,7 +218,10 @@ export class Worker {
       this.#claimAgain = false;
       const limit = concurrency - this.#busy;
       const queues = this.#options.queues
-        .map(({ queue, concurrency }) => ({ queue, limit: concurrency - (this.#busyByQueue.get(queue) ?? 0) }))
+        .map(({ queue, concurrency }) => ({
+          queue,
+          limit: concurrency - (this.#busyByQueue.get(queue) ?? 0),
+        }))
         .filter((queue) => queue.limit > 0);
       // A run that ends claims again; nothing to wait for but that.
       if (limit <= 0 || queues.length === 0 || this.#state !== 'working') return poll_ms;

@@ -106,8 +106,22 @@ export interface Core {
 }
 
 export function toCore(row: CoreRow): Core {
-  const [seq, job_id, queue, state, hold, slot, attempt, failures, crashes, fence, group_seq, asked, parents, worker] =
-    row;
+  const [
+    seq,
+    job_id,
+    queue,
+    state,
+    hold,
+    slot,
+    attempt,
+    failures,
+    crashes,
+    fence,
+    group_seq,
+    asked,
+    parents,
+    worker,
+  ] = row;
   return {
     seq,
     job_id,

@@ -43,7 +43,7 @@ export const SQL = {
   highestPriority: `SELECT priority FROM jobs WHERE ${CLAIMABLE} ORDER BY priority DESC LIMIT 1`,
   nextPriority: `SELECT priority FROM jobs WHERE ${CLAIMABLE} AND priority < ?2 ORDER BY priority DESC LIMIT 1`,
   claimable: `
-    SELECT seq, due_at, place, slot FROM jobs WHERE ${CLAIMABLE} AND priority = ?2 AND (due_at, place) > (?3, ?4)
+    SELECT seq, state, due_at, place, slot FROM jobs WHERE ${CLAIMABLE} AND priority = ?2 AND (due_at, place) > (?3, ?4)
     ORDER BY due_at, place LIMIT ?5`,
   dueAfter: `
     SELECT due_at FROM jobs WHERE ${CLAIMABLE} AND priority = ?2 AND due_at > ?3 ORDER BY due_at LIMIT 1`,

@@ -1,0 +1,283 @@
+/** The way of an attempt: claimed, renewed, ended, given back, recovered. */
+import type {
+  ClaimRequest,
+  JobState,
+  Lease,
+  Outcome,
+  Recovered,
+  RecoverOptions,
+  Renewed,
+} from '../../store.ts';
+import { type Core, type CoreRow, type JobRow, toCore } from './rows.ts';
+import { HOLD } from './schema.ts';
+import type { Session } from './session.ts';
+import { SQL } from './statements.ts';
+import { end, putBack } from './transitions.ts';
+
+/** How many jobs one claim may put on hold before it answers with what it has: so that none takes long. */
+const HOLDS_PER_CLAIM = 1_000;
+/** The most candidates read at once. */
+const CHUNK = 100;
+
+export interface ClaimedRows {
+  readonly jobs: readonly JobRow[];
+  readonly next_due_at: number | null;
+}
+
+export function claim(session: Session, request: ClaimRequest): ClaimedRows {
+  const open = request.queues.filter(({ queue }) => session.get(SQL.isPaused, queue) === undefined);
+  const lines = open
+    .filter(({ limit }) => limit > 0)
+    .map(({ queue, limit }) => new Line(session, queue, Math.min(limit, request.limit)));
+  const free = new Map<number, number>();
+  const jobs: JobRow[] = [];
+  let holds = 0;
+  while (jobs.length < request.limit && holds < HOLDS_PER_CLAIM) {
+    const line = firstOf(lines);
+    const candidate = line?.take();
+    if (line === undefined || candidate === undefined) break;
+    const { seq, slot } = candidate;
+    if (slot !== null) {
+      const left = free.get(slot) ?? session.get<[number]>(SQL.slots, slot)?.[0] ?? 0;
+      if (left <= 0) {
+        free.set(slot, left);
+        session.run(SQL.setHold, seq, HOLD.slot);
+        holds += 1;
+        continue;
+      }
+      free.set(slot, left - 1);
+      session.run(SQL.takeSlot, slot);
+    }
+    jobs.push(start(session, candidate, request));
+    line.left -= 1;
+  }
+  const next_due_at = holds < HOLDS_PER_CLAIM ? nextDue(session, open) : session.now;
+  return { jobs, next_due_at };
+}
+
+function start(session: Session, candidate: Candidate, { worker, lease_ms }: ClaimRequest): JobRow {
+  const { seq, queue, state } = candidate;
+  const fence = session.nextFence();
+  const row = session.change<JobRow>(SQL.claim, seq, fence, worker, session.now);
+  if (row === undefined) throw new Error(`the store has lost job ${seq}`);
+  session.run(SQL.insertLease, fence, seq, session.now + lease_ms);
+  session.count(queue, state, -1);
+  session.count(queue, 'STARTED', 1);
+  return row;
+}
+
+interface Candidate {
+  readonly seq: number;
+  readonly queue: string;
+  readonly state: JobState;
+  readonly priority: number;
+  readonly due_at: number;
+  readonly place: number;
+  readonly slot: number | null;
+}
+
+type CandidateRow = [seq: number, state: JobState, due_at: number, place: number, slot: number | null];
+
+/**
+ * What can be claimed of a queue, in order. Due jobs come first within a priority, so each priority in use
+ * costs one look-up, and jobs that are not due yet cost nothing.
+ */
+class Line {
+  left: number;
+  readonly #session: Session;
+  readonly #queue: string;
+  #priority: number | undefined;
+  #ahead: Candidate[] = [];
+  #at = 0;
+  #last: readonly [due_at: number, place: number] = [0, 0];
+  /** Whether this priority may have more than was read. */
+  #more = false;
+
+  constructor(session: Session, queue: string, left: number) {
+    this.#session = session;
+    this.#queue = queue;
+    this.left = left;
+    this.#goTo(session.get<[number]>(SQL.highestPriority, queue));
+  }
+
+  /** The next candidate, if there is one. */
+  get head(): Candidate | undefined {
+    if (this.left <= 0) return undefined;
+    for (;;) {
+      const candidate = this.#ahead[this.#at];
+      if (candidate !== undefined && candidate.due_at <= this.#session.now) return candidate;
+      if (this.#priority === undefined) return undefined;
+      if (candidate === undefined && this.#more) this.#read(this.#priority);
+      else this.#goTo(this.#session.get<[number]>(SQL.nextPriority, this.#queue, this.#priority));
+    }
+  }
+
+  take(): Candidate | undefined {
+    const { head } = this;
+    this.#at += 1;
+    return head;
+  }
+
+  #goTo(priority: [number] | undefined): void {
+    this.#priority = priority?.[0];
+    this.#last = [0, 0];
+    this.#ahead = [];
+    this.#at = 0;
+    this.#more = priority !== undefined;
+  }
+
+  #read(priority: number): void {
+    const wanted = Math.min(this.left, CHUNK);
+    const rows = this.#session.all<CandidateRow>(SQL.claimable, this.#queue, priority, ...this.#last, wanted);
+    this.#ahead = rows.map(([seq, state, due_at, place, slot]) => {
+      return { seq, queue: this.#queue, state, priority, due_at, place, slot };
+    });
+    this.#at = 0;
+    this.#more = rows.length === wanted;
+    const last = this.#ahead.at(-1);
+    if (last !== undefined) this.#last = [last.due_at, last.place];
+  }
+}
+
+function firstOf(lines: readonly Line[]): Line | undefined {
+  let first: Line | undefined;
+  let best: Candidate | undefined;
+  for (const line of lines) {
+    const { head } = line;
+    if (head !== undefined && (best === undefined || isBefore(head, best))) {
+      first = line;
+      best = head;
+    }
+  }
+  return first;
+}
+
+function isBefore(one: Candidate, other: Candidate): boolean {
+  if (one.priority !== other.priority) return one.priority > other.priority;
+  if (one.due_at !== other.due_at) return one.due_at < other.due_at;
+  return one.place < other.place;
+}
+
+/** When the first of the jobs that are not due yet is. */
+function nextDue(session: Session, queues: readonly { readonly queue: string }[]): number | null {
+  let next: number | null = null;
+  for (const { queue } of queues) {
+    let priority = session.get<[number]>(SQL.highestPriority, queue);
+    while (priority !== undefined) {
+      const due = session.get<[number]>(SQL.dueAfter, queue, priority[0], session.now);
+      if (due !== undefined && (next === null || due[0] < next)) next = due[0];
+      priority = session.get<[number]>(SQL.nextPriority, queue, priority[0]);
+    }
+  }
+  return next;
+}
+
+/** The running job of a lease that is still valid. */
+function held(session: Session, lease: Lease): Core | undefined {
+  const row = session.get<CoreRow>(SQL.held, lease.fence);
+  if (row === undefined) return undefined;
+  const job = toCore(row);
+  return job.job_id === lease.job_id && job.attempt === lease.attempt ? job : undefined;
+}
+
+export interface RenewalRow {
+  readonly lease: Lease;
+  /** JSON; null: left as it is. */
+  readonly progress: string | null;
+}
+
+export function renew(session: Session, renewals: readonly RenewalRow[], lease_ms: number): Renewed {
+  const lost: Lease[] = [];
+  const cancelled: Lease[] = [];
+  const expires_at = session.now + lease_ms;
+  for (const { lease, progress } of renewals) {
+    const job = held(session, lease);
+    if (job === undefined) {
+      lost.push(lease);
+      continue;
+    }
+    if (job.cancel_requested) cancelled.push(lease);
+    if (progress === null) session.run(SQL.renew, lease.fence, expires_at);
+    else session.run(SQL.renewWithProgress, lease.fence, expires_at, progress);
+  }
+  return { lost, cancelled };
+}
+
+/** An outcome as it is handed to the thread: the result as JSON. */
+export type OutcomeRow =
+  | Exclude<Outcome, { readonly state: 'SUCCESS' }>
+  | { readonly state: 'SUCCESS'; readonly result: string };
+
+export function finish(
+  session: Session,
+  ends: readonly { readonly lease: Lease; readonly outcome: OutcomeRow }[],
+): (JobState | null)[] {
+  return ends.map(({ lease, outcome }) => {
+    const job = held(session, lease);
+    return job === undefined ? null : finishOne(session, job, outcome);
+  });
+}
+
+function finishOne(session: Session, job: Core, outcome: OutcomeRow): JobState {
+  if (outcome.state === 'FAILURE') {
+    end(session, job, 'FAILURE', outcome.error);
+    return 'FAILURE';
+  }
+  if (outcome.state === 'CANCELLED' || job.cancel_requested) {
+    end(session, job, 'CANCELLED', outcome.state === 'SUCCESS' ? '' : (outcome.error ?? ''));
+    return 'CANCELLED';
+  }
+  if (outcome.state === 'SUCCESS') {
+    end(session, job, 'SUCCESS', '', outcome.result);
+    return 'SUCCESS';
+  }
+  const due_at = session.now + Math.max(0, Math.ceil(outcome.delay_ms));
+  session.run(SQL.retryLater, job.seq, due_at, outcome.error);
+  putBack(session, job, 'RETRY');
+  return 'RETRY';
+}
+
+export function release(session: Session, leases: readonly Lease[]): void {
+  for (const lease of leases) {
+    const job = held(session, lease);
+    if (job === undefined) continue;
+    if (job.cancel_requested) {
+      end(session, job, 'CANCELLED');
+      continue;
+    }
+    session.run(SQL.release, job.seq);
+    putBack(session, job, 'PENDING');
+  }
+}
+
+export function recover(session: Session, { max_crashes }: RecoverOptions): Recovered {
+  const requeued: Lease[] = [];
+  const poisoned: Lease[] = [];
+  const cancelled: Lease[] = [];
+  for (const job of session.all<CoreRow>(SQL.expired, session.now).map(toCore)) {
+    const { seq, job_id, attempt, fence, worker, crashes } = job;
+    if (fence === null) throw new Error(`job ${seq} runs without a fence`);
+    const lease = { job_id, attempt, fence };
+    if (job.cancel_requested) {
+      cancelled.push(lease);
+      end(session, job, 'CANCELLED');
+    } else if (crashes + 1 >= max_crashes) {
+      poisoned.push(lease);
+      const times = crashes + 1 === 1 ? 'once' : `${crashes + 1} times in a row`;
+      end(session, job, 'FAILURE', `its worker died ${times}, at last "${worker}" (attempt ${attempt})`);
+    } else {
+      requeued.push(lease);
+      session.run(SQL.requeue, seq, `worker "${worker}" died or lost its connection (attempt ${attempt})`);
+      putBack(session, job, 'PENDING');
+    }
+  }
+  // Whoever still works on one of these should hear of it.
+  if (requeued.length + poisoned.length + cancelled.length > 0) session.happened.stopped = true;
+  return { requeued, poisoned, cancelled };
+}
+
+export function leases(session: Session): Lease[] {
+  return session
+    .all<[job_id: string, attempt: number, fence: number]>(SQL.leases, session.now)
+    .map(([job_id, attempt, fence]) => ({ job_id, attempt, fence }));
+}
