@@ -1,0 +1,267 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { type TestContext, test } from 'node:test';
+import { openResultsBackend, openSource } from '../../src/databases/open.ts';
+import { Queue } from '../../src/queue/queue.ts';
+import type { ClaimedJob, Store } from '../../src/queue/store.ts';
+import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
+import { Worker } from '../../src/queue/worker.ts';
+import { ReportError, type ReportRequest } from '../../src/reports/report.ts';
+import { Reports, type ReportsOptions } from '../../src/reports/reports.ts';
+import { Sweeper } from '../../src/reports/sweeper.ts';
+import { parseTasks } from '../../src/tasks/parser.ts';
+import { resolveTasks } from '../../src/tasks/registry.ts';
+import { tempFolder } from '../support/folder.ts';
+
+const TASKS = `
+-- name: plain
+SELECT 1 AS one;
+-- name: tagged
+-- db: one
+-- results: second
+-- queue: special
+-- ttl: 60
+-- timeout: 2
+-- priority: 7
+SELECT 1 AS one;
+-- name: endless
+-- timeout: 1h
+WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n;
+`;
+
+interface Place {
+  readonly reports: Reports;
+  readonly store: Store;
+  readonly options: ReportsOptions;
+  readonly results: (name: string) => DatabaseSync;
+}
+
+async function place(t: TestContext, random?: () => number): Promise<Place> {
+  const folder = tempFolder(t);
+  const sources = new Map();
+  for (const name of ['one', 'two']) {
+    const path = join(folder, `${name}.db`);
+    new DatabaseSync(path).close();
+    const source = await openSource({ type: 'sqlite', name, path });
+    t.after(() => source.close());
+    sources.set(name, source);
+  }
+  const backends = new Map();
+  for (const name of ['first', 'second']) {
+    const backend = await openResultsBackend({ type: 'sqlite', name, path: join(folder, `${name}.db`) });
+    t.after(() => backend.close());
+    backends.set(name, backend);
+  }
+  const store = await openSqliteStore({ path: ':memory:' });
+  t.after(() => store.close());
+  const options: ReportsOptions = {
+    tasks: resolveTasks(parseTasks(TASKS, 'tasks.sql'), {
+      sources: ['one', 'two'],
+      results: ['first', 'second'],
+      default_queue: 'default',
+      default_concurrency: 10,
+    }),
+    sources,
+    backends,
+    store_id: store.store_id,
+    defaults: { timeout_ms: null, limits: { max_rows: null, max_bytes: null }, ttl_ms: new Map() },
+    ...(random === undefined ? {} : { random }),
+  };
+  const results = (name: string) => {
+    const database = new DatabaseSync(join(folder, `${name}.db`), { readOnly: true });
+    t.after(() => database.close());
+    return database;
+  };
+  return { reports: new Reports(options), store, options, results };
+}
+
+function tables(database: DatabaseSync): unknown[] {
+  const rows = database
+    .prepare("SELECT name FROM sqlite_master WHERE name LIKE 'results\\_%' ESCAPE '\\'")
+    .all();
+  return rows.map((row) => row['name']);
+}
+
+async function claim(store: Store, lease_ms = 10_000): Promise<ClaimedJob> {
+  const { jobs } = await store.claim({
+    worker: 'w',
+    queues: [{ queue: 'default', limit: 1 }],
+    limit: 1,
+    lease_ms,
+  });
+  assert.ok(jobs[0], 'there is a job to claim');
+  return jobs[0];
+}
+
+const nothing = () => undefined;
+const idle = { signal: new AbortController().signal, progress: nothing, confirm: async () => undefined };
+
+test('a plan takes what the request says, then what the task says, then the defaults', async (t) => {
+  const { reports } = await place(t, () => 0.99);
+  const plain = reports.plan({ task: 'plain' });
+  assert.deepEqual(plain, {
+    task: 'plain',
+    queue: 'default',
+    payload: { args: [], db: 'two', results: 'second', ttl: null, timeout: null },
+    priority: 0,
+    eta: null,
+    retries: 0,
+  });
+  const tagged = reports.plan({ task: 'tagged', args: ['a', 1, null, true] });
+  assert.equal(tagged.queue, 'special');
+  assert.equal(tagged.priority, 7);
+  assert.deepEqual(tagged.payload, {
+    args: ['a', 1, null, true],
+    db: 'one',
+    results: 'second',
+    ttl: 60,
+    timeout: null,
+  });
+  const asked = reports.plan({
+    task: 'plain',
+    job_id: 'x',
+    db: 'one',
+    results: 'first',
+    queue: 'q',
+    ttl: 5,
+    timeout: 9,
+  });
+  assert.equal(asked.job_id, 'x');
+  assert.equal(asked.queue, 'q');
+  assert.deepEqual(asked.payload, { args: [], db: 'one', results: 'first', ttl: 5, timeout: 9 });
+});
+
+test('each of several databases is picked in its turn of the dice', async (t) => {
+  let dice = 0;
+  const { reports } = await place(t, () => dice);
+  const picked = () => (reports.plan({ task: 'plain' }).payload as { db: string }).db;
+  assert.equal(picked(), 'one');
+  dice = 0.5;
+  assert.equal(picked(), 'two');
+});
+
+test('unknown tasks, databases and backends are refused, by field', async (t) => {
+  const { reports } = await place(t);
+  const cases: [ReportRequest, Partial<ReportError>][] = [
+    [{ task: 'nope' }, { code: 'unknown_task', field: 'task' }],
+    [{ task: 'constructor' }, { code: 'unknown_task', field: 'task' }],
+    [
+      { task: 'tagged', db: 'two' },
+      { code: 'invalid_request', field: 'db' },
+    ],
+    [
+      { task: 'tagged', results: 'first' },
+      { code: 'invalid_request', field: 'results' },
+    ],
+  ];
+  for (const [request, expected] of cases) {
+    assert.throws(
+      () => reports.plan(request),
+      (error) => {
+        assert.ok(error instanceof ReportError);
+        assert.equal(error.code, expected.code);
+        assert.equal(error.field, expected.field);
+        return true;
+      },
+    );
+  }
+});
+
+test('a request can shorten the timeout of its task', async (t) => {
+  const { reports, store } = await place(t);
+  const queue = new Queue(store);
+  const worker = new Worker({
+    store,
+    name: 'w',
+    queues: [{ queue: 'default', concurrency: 1 }],
+    concurrency: 1,
+    handler: reports,
+  });
+  worker.start();
+  t.after(() => worker.stop());
+  const { job_id } = await queue.enqueue(reports.plan({ task: 'endless', timeout: 0.2 }));
+  const job = await queue.wait(job_id, { timeout_ms: 20_000 });
+  assert.equal(job.state, 'FAILURE');
+  assert.equal(job.error, 'timed out after 0.2 s');
+});
+
+test('a table published by an attempt that did not count is dropped', async (t) => {
+  const { reports, store, options, results } = await place(t, () => 0);
+  const queue = new Queue(store);
+  await queue.enqueue({ ...reports.plan({ task: 'plain' }), job_id: 'late' });
+  const job = await claim(store);
+  await reports.run(job, idle);
+  assert.deepEqual(tables(results('first')), ['results_late']);
+
+  const sweeper = new Sweeper({
+    store,
+    backends: options.backends,
+    interval_ms: 1_000,
+    onSwept: nothing,
+    onError: (_backend, error) => assert.fail(String(error)),
+  });
+  await sweeper.sweep();
+  assert.deepEqual(tables(results('first')), ['results_late'], 'it may still be finished');
+
+  await store.cancel('late');
+  assert.deepEqual(await store.finish([{ lease: job.lease, outcome: { state: 'SUCCESS', result: null } }]), [
+    'CANCELLED',
+  ]);
+  await sweeper.sweep();
+  assert.deepEqual(tables(results('first')), []);
+});
+
+test('the sweep keeps the table of a job that succeeded, also when the job is forgotten', async (t) => {
+  const { reports, store, options, results } = await place(t, () => 0);
+  await store.enqueue([{ ...reports.plan({ task: 'plain' }), job_id: 'good' }]);
+  const job = await claim(store);
+  const result = await reports.run(job, idle);
+  await store.finish([{ lease: job.lease, outcome: { state: 'SUCCESS', result } }]);
+  const sweeper = new Sweeper({
+    store,
+    backends: options.backends,
+    interval_ms: 1_000,
+    onSwept: () => assert.fail('nothing was to be swept'),
+    onError: (_backend, error) => assert.fail(String(error)),
+  });
+  await sweeper.sweep();
+  await store.purge('good');
+  await sweeper.sweep();
+  assert.deepEqual(tables(results('first')), ['results_good']);
+});
+
+test('a job that carries no report fails for good; an unknown task may be known elsewhere', async (t) => {
+  const { reports, store } = await place(t);
+  await store.enqueue([{ job_id: 'odd', task: 'plain', queue: 'default', payload: { nothing: 'of use' } }]);
+  await assert.rejects(reports.run(await claim(store), idle), { name: 'PermanentError' });
+  const { payload } = reports.plan({ task: 'plain' });
+  await store.enqueue([{ job_id: 'newer', task: 'from_a_newer_server', queue: 'default', payload }]);
+  await assert.rejects(reports.run(await claim(store), idle), { name: 'Error', message: /no task/ });
+});
+
+test('health names every database', async (t) => {
+  const { reports } = await place(t);
+  const health = await reports.health(AbortSignal.timeout(20_000));
+  assert.deepEqual(health, {
+    'db.one': { ok: true },
+    'db.two': { ok: true },
+    'results.first': { ok: true },
+    'results.second': { ok: true },
+  });
+});
+
+test('the sweeper starts and stops, again and again', async (t) => {
+  const { store, options } = await place(t);
+  for (let n = 0; n < 20; n++) {
+    const sweeper = new Sweeper({
+      store,
+      backends: options.backends,
+      interval_ms: 1,
+      onSwept: nothing,
+      onError: (_backend, error) => assert.fail(String(error)),
+    });
+    sweeper.start();
+    await sweeper.stop();
+  }
+});
