@@ -1,11 +1,10 @@
 /** The only place where the parts meet: opens them in order, and closes them in the opposite one. */
-import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
 import type { ResultsBackend, Source } from './databases/database.ts';
 import { DatabaseError } from './databases/errors.ts';
 import { openResultsBackend, openSource } from './databases/open.ts';
-import { buildServer } from './http/server.ts';
+import { buildServer, listen } from './http/server.ts';
 import { Maintenance } from './queue/maintenance.ts';
 import { Queue } from './queue/queue.ts';
 import { openStore } from './queue/stores/open.ts';
@@ -109,13 +108,11 @@ async function start(
     },
   });
 
-  let server: FastifyInstance | undefined;
   let address: string | null = null;
   if (!config.worker.only) {
-    server = buildServer({ version, queue, reports, logger, body_limit: config.app.body_limit });
-    const listening = server;
-    closers.push(() => listening.close());
-    address = await server.listen({ host: config.server.host, port: config.server.port });
+    const server = buildServer({ version, queue, reports, logger, body_limit: config.app.body_limit });
+    closers.push(() => server.close());
+    address = await listen(server, config.server);
   }
 
   const maintenance = new Maintenance({
