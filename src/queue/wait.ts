@@ -50,7 +50,7 @@ export class Waiters {
         }
         looking = true;
         again = false;
-        this.#store
+        void this.#store
           .get(job_id)
           .then(
             (job) => {

@@ -197,7 +197,7 @@ export class Worker {
       return;
     }
     this.#claiming = true;
-    this.#claimWhileThereIsWork()
+    void this.#claimWhileThereIsWork()
       .catch((error: unknown) => {
         this.#storeFailed(error);
         return STORE_RETRY_MS.most / 4;
@@ -336,7 +336,7 @@ export class Worker {
       return;
     }
     this.#renewing = true;
-    this.#renewAll()
+    void this.#renewAll()
       .catch((error: unknown) => this.#storeFailed(error))
       .then(() => {
         this.#renewing = false;
@@ -378,7 +378,7 @@ export class Worker {
   #finish(): void {
     if (this.#finishing) return;
     this.#finishing = true;
-    this.#finishAll().finally(() => {
+    void this.#finishAll().finally(() => {
       this.#finishing = false;
     });
   }
