@@ -110,5 +110,8 @@ const LISTEN_REASONS: Readonly<Record<string, string>> = {
 function listenFailure(error: NodeJS.ErrnoException): string | null {
   const { code = '', syscall = '' } = error;
   if (!['listen', 'bind', 'getaddrinfo'].includes(syscall)) return null;
-  return `--server: cannot listen: ${LISTEN_REASONS[code] ?? error.message}`;
+  // Node adds where it tried to.
+  const { address, port } = error as { readonly address?: string; readonly port?: number };
+  const where = address === undefined ? '' : ` on ${address}:${port}`;
+  return `--server: cannot listen${where}: ${LISTEN_REASONS[code] ?? error.message}`;
 }
