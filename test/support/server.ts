@@ -55,7 +55,9 @@ export class TestServer {
         if (typeof entry['address'] === 'string') this.url = entry['address'];
         if (entry['msg'] === 'started') resolve();
       });
-      void this.#exited.then((code) => reject(new Error(`ended (${code}) before it had started: ${this.stderr}`)));
+      void this.#exited.then((code) =>
+        reject(new Error(`ended (${code}) before it had started: ${this.stderr}`)),
+      );
     });
     this.#listening.catch(() => {}); // a test that wants the exit code does not await it
   }
