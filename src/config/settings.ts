@@ -101,7 +101,7 @@ export function checkKnown(setting: Setting): void {
 function problem(setting: Setting): ConfigError | null {
   const [section = '', part, ...rest] = setting.path;
   const inner = part === undefined ? [] : [part, ...rest];
-  if (ROOT_KEYS.includes(section)) return inner.length > 0 ? notASection(setting, section) : null;
+  if (ROOT_KEYS.includes(section)) return inner.length > 0 ? notASection(setting, [section]) : null;
   if (section === 'app') return problemOfKey(setting, inner, keysIn(app), ['app']);
   if (section === 'job_queue') {
     if (part === undefined) return problemOfSection(setting);
@@ -132,7 +132,7 @@ function problemOfKey(
 ): ConfigError | null {
   if (key === undefined) return problemOfSection(setting);
   if (!keys.includes(key)) return unknown(setting, key, keys, section);
-  return more.length > 0 || setting.value === undefined ? notASection(setting, key) : null;
+  return more.length > 0 || setting.value === undefined ? notASection(setting, [...section, key]) : null;
 }
 
 /** A section's own path is a setting only when it is empty. */
@@ -142,8 +142,8 @@ function problemOfSection(setting: Setting): ConfigError | null {
   return new ConfigError(`${place(setting)}: ${name} is a section with keys of its own, not a value`);
 }
 
-function notASection(setting: Setting, key: string): ConfigError {
-  return new ConfigError(`${place(setting)}: ${key} is a key, not a section`);
+function notASection(setting: Setting, path: readonly string[]): ConfigError {
+  return new ConfigError(`${place({ ...setting, path })}: ${path.at(-1)} is a key, not a section`);
 }
 
 function unknown(
@@ -160,7 +160,7 @@ function unknown(
     return new ConfigError(`${place(setting)}: unknown variable; ${fix}`);
   }
   const fix = meant === null ? `known here: ${known.join(', ')}` : `did you mean "${meant}"?`;
-  return new ConfigError(`${place(setting)}: unknown key; ${fix}`);
+  return new ConfigError(`${place({ ...setting, path: [...section, key] })}: unknown key; ${fix}`);
 }
 
 /** The environment variable of a key. */

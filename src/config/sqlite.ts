@@ -7,22 +7,21 @@ export const MEMORY = ':memory:';
 
 /**
  * The path in "sqlite:file.db", "sqlite:///abs/file.db", "sqlite://file.db", "file:///abs/file.db" or plain
- * "file.db"; null if there is none in it. Percent signs are literal, but for file: URLs, as SQLite has it.
+ * "file.db"; null if there is none in it. Percent escapes are decoded in file: URLs only, as in SQLite.
  */
 export function sqlitePath(dsn: string): string | null {
+  if (dsn.includes('\0') || dsn.includes('?')) return null; // SQLite would take neither as part of the name
   if (dsn.startsWith('file:')) {
+    if (!dsn.startsWith('file:///')) return null; // Node reads "file:x.db" as "/x.db"
     try {
       return fileURLToPath(dsn);
     } catch {
-      return null; // not an absolute file URL; the caller says what would be right
+      return null; // an escape that is none; the caller says what would be right
     }
   }
   const path = dsn.replace(/^sqlite3?:(?:\/\/)?/, '');
-  // "postgres://…" is no path, however it would read as one; a query string would be part of the name.
-  if (path === '' || path.includes('\0') || /^[a-z][a-z0-9+.-]*:\/\//i.test(path) || path.includes('?')) {
-    return null;
-  }
-  return path === MEMORY ? MEMORY : path;
+  // "postgres://…" is no path, however it would read as one.
+  return path === '' || /^[a-z][a-z0-9+.-]*:\/\//i.test(path) ? null : path;
 }
 
 /** The file below `folder`, absolute. */
