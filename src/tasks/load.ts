@@ -1,29 +1,35 @@
 /** Finds and reads the .sql files. */
-import { readdir, readFile } from 'node:fs/promises';
+import { isUtf8 } from 'node:buffer';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TaskError } from './errors.ts';
+import { quote, TaskError } from './errors.ts';
 import { parseTasks } from './parser.ts';
 import type { Task } from './task.ts';
 
 /**
- * The tasks of all `*.sql` files of the directories (not of theirs), files in order of their names. Throws a
- * `TaskError` with all faults of all files.
+ * The tasks of all `*.sql` files of the directories (not of directories in them), files in the order of their
+ * names. Hidden files are passed over, as a shell's `*.sql` does. A directory given twice is read once.
+ * Throws a `TaskError` with all faults of all files.
  */
 export async function loadTasks(directories: readonly string[]): Promise<Task[]> {
   const faults: string[] = [];
   const tasks: Task[] = [];
+  const known = new Set<string>();
   for (const directory of directories) {
-    const files = await sqlFiles(directory).catch((error: unknown) => {
-      faults.push(`cannot read the SQL directory "${directory}": ${reason(error)}`);
-      return [];
-    });
-    for (const file of files) {
-      try {
-        tasks.push(...parseTasks(await readText(file), file));
-      } catch (error) {
-        if (!(error instanceof TaskError)) throw error;
-        faults.push(error.message);
+    try {
+      const path = await realpath(directory);
+      if (known.has(path)) continue;
+      known.add(path);
+      for (const file of await sqlFiles(directory)) {
+        try {
+          tasks.push(...parseTasks(await readText(file), file));
+        } catch (error) {
+          faults.push(...faultsOf(error));
+        }
       }
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      faults.push(`cannot read the SQL directory ${quote(directory)}: ${reason(error)}`);
     }
   }
   const byName = new Map<string, Task>();
@@ -32,50 +38,10 @@ export async function loadTasks(directories: readonly string[]): Promise<Task[]>
     if (earlier === undefined) byName.set(task.name, task);
     else {
       faults.push(
-        `${task.file}:${task.line}: there is already a task "${task.name}" in ${earlier.file}:${earlier.line}`,
+        `${task.file}:${task.line}: there is already a task ${quote(task.name)}, in ${earlier.file}:${earlier.line}`,
       );
     }
   }
   if (faults.length > 0) throw new TaskError(faults);
   return tasks;
-}
-
-async function sqlFiles(directory: string): Promise<string[]> {
-  const names = (await readdir(directory)).filter((name) => name.endsWith('.sql')).sort();
-  if (names.length === 0) throw new TaskError(['there is no .sql file in it']);
-  return names.map((name) => join(directory, name));
-}
-
-async function readText(file: string): Promise<string> {
-  let content: Buffer;
-  try {
-    content = await readFile(file);
-  } catch (error) {
-    throw new TaskError([`${file}: cannot be read: ${reason(error)}`]);
-  }
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(content);
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    throw new TaskError([`${file}:${firstBadLine(content)}: this is not UTF-8`]);
-  }
-}
-
-function firstBadLine(content: Buffer): number {
-  let line = 1;
-  for (let from = 0; from < content.length; line++) {
-    const end = content.indexOf('\n', from);
-    const bytes = content.subarray(from, end === -1 ? content.length : end);
-    // What does not survive decoding and encoding is not UTF-8.
-    if (!Buffer.from(bytes.toString('utf8'), 'utf8').equals(bytes)) return line;
-    if (end === -1) break;
-    from = end + 1;
-  }
-  return line;
-}
-
-function reason(error: unknown): string {
-  if (error instanceof TaskError) return error.message;
-  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'it does not exist';
-  return error instanceof Error ? error.message : String(error);
 }
