@@ -1,0 +1,98 @@
+/** The sample and the documentation have every key, with the default that holds. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { parse } from 'smol-toml';
+import type { TObject } from 'typebox';
+import { SAMPLE } from '../../src/config/sample.ts';
+import { app, backends, brokers, type Engine, root, sources, stores } from '../../src/config/schema.ts';
+import { annotations, decode } from '../../src/config/values.ts';
+import { place } from './support.ts';
+
+const DOCUMENT = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
+
+/** Each section's heading in the document, its table in the sample, and its keys. */
+const SECTIONS: readonly (readonly [string, string, TObject])[] = [
+  ['[app]', 'app', app],
+  ...ofEngines('[job_queue.state]', 'job_queue.state', stores),
+  ...ofEngines('[job_queue.broker]', 'job_queue.broker', brokers),
+  ...ofEngines('[results.NAME]', 'results.my_results', backends),
+  ...ofEngines('[db.NAME]', 'db.my_db', sources),
+];
+
+function ofEngines(heading: string, table: string, engines: Readonly<Record<string, Engine<unknown>>>) {
+  return Object.values(engines).map(({ keys }) => [heading, table, keys] as const);
+}
+
+/** The sample with every commented key in force. */
+const FULL = SAMPLE.replaceAll(/^# (\[[a-z_.]+\]$|[a-z_]+ = )/gm, '$1');
+
+function at(table: Record<string, unknown>, path: string): Record<string, unknown> {
+  return path.split('.').reduce((inner, key) => inner[key] as Record<string, unknown>, table);
+}
+
+test('our loader takes the sample, as it is and with every commented key in force', (t) => {
+  const { load } = place(t);
+  const config = load({ toml: SAMPLE });
+  const full = load({ toml: FULL });
+  assert.deepEqual(full, {
+    ...config,
+    queues: ['default'],
+    worker: { ...config.worker, name: 'worker-1' },
+  });
+});
+
+test('the sample has every key, those that are commented out with their defaults', () => {
+  const given = parse(SAMPLE);
+  const full = parse(FULL);
+  for (const [path, keys] of [
+    ['', root] as const,
+    ...SECTIONS.map(([, path, keys]) => [path, keys] as const),
+  ]) {
+    const inForce = path === '' ? full : at(full, path);
+    assert.deepEqual(
+      Object.keys(inForce)
+        .filter((key) => path !== '' || key in keys.properties)
+        .sort(),
+      Object.keys(keys.properties).sort(),
+      `the keys of [${path}] in the sample`,
+    );
+    for (const [key, schema] of Object.entries(keys.properties)) {
+      const { default: value } = annotations(schema);
+      const commentedOut = path === '' || (path !== 'job_queue.broker' && !(key in at(given, path)));
+      if (!commentedOut || value === undefined) continue;
+      assert.deepEqual(decode(schema, inForce[key]), decode(schema, value), `${path}.${key}`);
+    }
+  }
+});
+
+test('the documentation has every key, with its default', () => {
+  for (const [heading, , keys] of SECTIONS) {
+    const section = DOCUMENT.split(`## \`${heading}\`\n`)[1]?.split('\n## ')[0];
+    assert.ok(section, `there is a section ${heading}`);
+    const documented = new Map(
+      [...section.matchAll(/^\| `(\w+)` \| (.+?) \|/gm)].map(([, key = '', value = '']) => [key, value]),
+    );
+    assert.deepEqual([...documented.keys()].sort(), Object.keys(keys.properties).sort(), heading);
+    for (const [key, schema] of Object.entries(keys.properties)) {
+      const { default: value } = annotations(schema);
+      if (value === undefined) continue;
+      const text = documented.get(key)?.replace(/^`(.*)`$/, '$1') ?? '';
+      assert.deepEqual(decode(schema, JSON.parse(text)), decode(schema, value), `${heading} ${key}`);
+    }
+  }
+});
+
+test('the documentation has every flag, with its default', () => {
+  const table = DOCUMENT.split('## Command line\n')[1]?.split('\n## ')[0] ?? '';
+  for (const [key, schema] of Object.entries(root.properties)) {
+    const row = new RegExp(
+      `^\\| \`--${key.replaceAll('_', '-')}(?: \\w+(?::\\w+)?)?\` \\| (.*?) \\|`,
+      'm',
+    ).exec(table);
+    assert.ok(row, `there is a row for ${key}`);
+    const { default: value } = annotations(schema);
+    if (value !== undefined) assert.equal(row[1], `\`${[value].flat().join(',')}\``);
+    assert.ok(DOCUMENT.includes(`\`${key}\``), `${key} is named as a key of the file`);
+  }
+});
