@@ -34,10 +34,10 @@ export class Queue {
 
   constructor(store: Store) {
     this.store = store;
-    this.#waiters = new Waiters(store);
+    this.#waiters = new Waiters(store, isFinished);
   }
 
-  /** Posts one job. Throws as `Store.enqueue`, and `InvalidJob` for a field that cannot be. */
+  /** Posts one job. Throws as `Store.enqueue`. */
   async enqueue(job: PostedJob): Promise<Job> {
     const [stored] = await this.enqueueAll([job]);
     if (stored === undefined) throw new Error('the store returned no job for one that it accepted');
@@ -68,7 +68,7 @@ export class Queue {
    * Throws `UnknownJob`.
    */
   wait(job_id: string, { timeout_ms, signal }: WaitOptions): Promise<Job> {
-    return this.#waiters.wait(job_id, (job) => isFinished(job.state), timeout_ms, signal);
+    return this.#waiters.wait(job_id, timeout_ms, signal);
   }
 
   get(job_id: string): Promise<Job> {

@@ -212,7 +212,7 @@ export interface Store {
    * Accepts all of the jobs or none, in order, and the group they form, if given. Returns them as stored.
    *
    * Throws `JobActive` if one of the ids is active or is twice in the batch, `GroupActive` if the group
-   * is, `UnknownJob` and `InvalidJob` for dependencies.
+   * is, `UnknownJob` for a parent, `InvalidJob` for a cycle, a group without jobs or a field that cannot be.
    */
   enqueue(jobs: readonly NewJob[], group?: NewGroup): Promise<readonly Job[]>;
 
@@ -260,7 +260,8 @@ export interface Store {
 
   /**
    * Runs a failed or cancelled job again as it was posted (ETA aside): PENDING, attempt 0, at the end of
-   * its queue. Throws `UnknownJob`, `JobActive`, or `JobFinished` after a SUCCESS.
+   * its queue. It waits for those of its parents that are not finished; how the others ended no longer
+   * matters. Throws `UnknownJob`, `JobActive`, or `JobFinished` after a SUCCESS.
    */
   retry(job_id: string): Promise<Job>;
 
@@ -294,7 +295,8 @@ export interface Store {
 
   /**
    * Forgets jobs that ended longer than `jobs_ms` ago, and groups all of whose jobs ended longer than
-   * `groups_ms` ago, with their jobs. In small steps. Returns how many jobs were forgotten.
+   * `groups_ms` ago, with their jobs: a job of a group is kept as long as its group, whose state it is part
+   * of. In small steps. Returns how many jobs were forgotten.
    */
   prune(retention: { readonly jobs_ms: number; readonly groups_ms: number }): Promise<number>;
 

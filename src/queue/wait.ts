@@ -1,95 +1,75 @@
-/** Waiting for jobs to finish: any number of waiters, one look at the store for all of them. */
+/**
+ * Waiting for jobs to finish: any number of waiters, one question to the store for all of them. Hints make it
+ * quick, a poll makes it sure.
+ */
 import { QueueError } from './errors.ts';
-import type { Job, Store } from './store.ts';
+import type { Job, JobState, Store } from './store.ts';
 
 /** When no hint comes: how often the store is asked after the jobs that are waited for, ms. */
 const POLL_MS = 1_000;
+/** The most ids in one question. */
+const ASKED_AT_ONCE = 500;
+/** Longest delay of a timer: Node fires at once beyond 2^31 ms. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface Waiter {
-  look(): void;
+  resolve(job: Job): void;
+  reject(error: unknown): void;
 }
 
 export class Waiters {
   readonly #store: Store;
+  readonly #isOver: (state: JobState) => boolean;
   readonly #byJob = new Map<string, Set<Waiter>>();
+  /** Ids to be asked after. */
+  #asking = new Set<string>();
+  #looking = false;
   #unwatch: (() => void) | undefined;
   #poll: NodeJS.Timeout | undefined;
 
-  constructor(store: Store) {
+  constructor(store: Store, isOver: (state: JobState) => boolean) {
     this.#store = store;
+    this.#isOver = isOver;
+  }
+
+  /** How many wait. */
+  get size(): number {
+    return [...this.#byJob.values()].reduce((sum, waiters) => sum + waiters.size, 0);
   }
 
   /**
-   * Resolves with the job once `isOver`, or as it is when the time is up or the signal aborts. Rejects as
-   * `Store.get` does; an unavailable store is waited for.
+   * Resolves with the job once it is over, or as it is when the time is up or the signal aborts. Rejects as
+   * `Store.get` does, only that it waits for a store that is unavailable until the time is up.
    */
-  wait(
-    job_id: string,
-    isOver: (job: Job) => boolean,
-    timeout_ms: number,
-    signal?: AbortSignal,
-  ): Promise<Job> {
-    return new Promise((resolve, reject) => {
-      let last: Job | undefined;
-      let failure: unknown;
-      let looking = false;
-      let again = false;
-      let due = timeout_ms <= 0 || signal?.aborted === true;
-      let over = false;
-      const end = (settle: () => void) => {
-        over = true;
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', timeUp);
-        this.#remove(job_id, waiter);
-        settle();
-      };
-      const look = () => {
-        if (looking) {
-          again = true;
-          return;
-        }
-        looking = true;
-        again = false;
-        void this.#store
-          .get(job_id)
-          .then(
-            (job) => {
-              last = job;
-            },
-            (error: unknown) => {
-              const away = error instanceof QueueError && error.code === 'store_unavailable';
-              if (away) failure = error;
-              else end(() => reject(error));
-            },
-          )
-          .then(() => {
-            looking = false;
-            if (over) return;
-            const job = last;
-            if (job !== undefined && (isOver(job) || due)) end(() => resolve(job));
-            else if (due) end(() => reject(failure));
-            else if (again) look();
-          });
-      };
-      const timeUp = () => {
-        due = true;
-        look();
-      };
-      const waiter: Waiter = { look };
-      const timer = setTimeout(timeUp, Math.max(0, timeout_ms));
-      signal?.addEventListener('abort', timeUp);
-      this.#add(job_id, waiter);
-      look();
-    });
+  async wait(job_id: string, timeout_ms: number, signal?: AbortSignal): Promise<Job> {
+    if (timeout_ms <= 0 || signal?.aborted) return this.#store.get(job_id);
+    const { promise, resolve, reject } = Promise.withResolvers<Job>();
+    const waiter: Waiter = { resolve, reject };
+    const timeUp = () => {
+      this.#remove(job_id, waiter);
+      this.#store.get(job_id).then(resolve, reject);
+    };
+    const timer = setTimeout(timeUp, Math.min(timeout_ms, LONGEST_TIMER_MS));
+    signal?.addEventListener('abort', timeUp);
+    this.#add(job_id, waiter);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', timeUp);
+      this.#remove(job_id, waiter);
+    }
   }
 
   #add(job_id: string, waiter: Waiter): void {
     const waiters = this.#byJob.get(job_id) ?? new Set();
     this.#byJob.set(job_id, waiters.add(waiter));
+    // First the watch, then the question: nothing is missed in between.
     this.#unwatch ??= this.#store.watch((hint) => {
-      if (hint.type === 'finished') this.#wake(hint.job_id);
+      if (hint.type === 'finished') this.#ask(hint.job_id);
     });
-    this.#poll ??= setInterval(() => this.#wake(null), POLL_MS).unref();
+    this.#poll ??= setInterval(() => this.#ask(null), POLL_MS).unref();
+    this.#ask(job_id);
   }
 
   #remove(job_id: string, waiter: Waiter): void {
@@ -101,10 +81,66 @@ export class Waiters {
     this.#unwatch = undefined;
     clearInterval(this.#poll);
     this.#poll = undefined;
+    this.#asking.clear();
   }
 
-  #wake(job_id: string | null): void {
-    const groups = job_id === null ? this.#byJob.values() : [this.#byJob.get(job_id) ?? []];
-    for (const waiters of groups) for (const waiter of waiters) waiter.look();
+  /** Asks after a job; null: after all that are waited for. */
+  #ask(job_id: string | null): void {
+    if (job_id === null) for (const id of this.#byJob.keys()) this.#asking.add(id);
+    else if (this.#byJob.has(job_id)) this.#asking.add(job_id);
+    this.#lookSoon();
   }
+
+  #lookSoon(): void {
+    if (this.#looking || this.#asking.size === 0) return;
+    this.#looking = true;
+    // Not at once: what is asked in the same tick goes together.
+    setImmediate(() => {
+      void this.#look().then(() => {
+        this.#looking = false;
+        this.#lookSoon();
+      });
+    });
+  }
+
+  async #look(): Promise<void> {
+    const ids = [...this.#asking];
+    this.#asking = new Set();
+    for (let start = 0; start < ids.length; start += ASKED_AT_ONCE) {
+      const asked = ids.slice(start, start + ASKED_AT_ONCE);
+      try {
+        const states = await this.#store.states(asked);
+        await Promise.all(
+          asked.map((job_id, index) => {
+            const state = states[index] ?? null;
+            return state === null || this.#isOver(state) ? this.#answer(job_id) : undefined;
+          }),
+        );
+      } catch (error) {
+        // It is asked again with the next poll.
+        if (!isStoreUnavailable(error)) this.#rejectAll(asked, error);
+      }
+    }
+  }
+
+  async #answer(job_id: string): Promise<void> {
+    try {
+      const job = await this.#store.get(job_id);
+      // Posted again in the meantime: it is the new run that is waited for.
+      if (!this.#isOver(job.state)) return;
+      for (const waiter of this.#byJob.get(job_id) ?? []) waiter.resolve(job);
+    } catch (error) {
+      if (!isStoreUnavailable(error)) this.#rejectAll([job_id], error);
+    }
+  }
+
+  #rejectAll(job_ids: readonly string[], error: unknown): void {
+    for (const job_id of job_ids) {
+      for (const waiter of this.#byJob.get(job_id) ?? []) waiter.reject(error);
+    }
+  }
+}
+
+function isStoreUnavailable(error: unknown): boolean {
+  return error instanceof QueueError && error.code === 'store_unavailable';
 }

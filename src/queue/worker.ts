@@ -1,21 +1,22 @@
 /**
  * A worker: claims jobs as it has room for them, runs them under leases that it renews, and ends them.
  *
- * A run is in one of these states, in this order:
+ * An attempt is in one of these states, in this order:
  *
  * - running: the handler works; every heartbeat renews the lease and carries its progress
  * - stopping: its signal is aborted (cancelled, lease lost, shutdown), the handler has yet to return
- * - ending: the handler has returned; its outcome is on the way to the store
+ * - ending: the handler has returned, its place is free again; its outcome is on the way to the store, before
+ *   the claim that fills its place
  *
- * and counts against the worker's concurrency until its handler has returned, so that its outcome and the
- * claim of its successor can be one step of the store. While the store is away runs go on: only the store
- * says that a lease is lost, and it refuses what comes too late.
+ * While the store is away attempts go on: only the store says that a lease is lost, and it refuses what comes
+ * too late.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Json } from '../util/json.ts';
+import { Attempt, toJson } from './attempt.ts';
 import { QueueError } from './errors.ts';
-import { AttemptStopped, type Handler, PermanentError, type StopReason } from './handler.ts';
-import type { ClaimedJob, JobState, Lease, Outcome, Store } from './store.ts';
+import { type Handler, PermanentError, type StopReason } from './handler.ts';
+import type { ClaimedJob, ClaimRequest, JobState, Outcome, Store } from './store.ts';
 
 export interface QueueLimit {
   readonly queue: string;
@@ -54,7 +55,8 @@ export interface WorkerOptions {
   readonly store: Store;
   /** Unique among running workers. */
   readonly name: string;
-  readonly queues: readonly QueueLimit[];
+  /** The queues it listens on; a function is asked before each claim. */
+  readonly queues: readonly QueueLimit[] | (() => readonly QueueLimit[]);
   /** The most jobs that run at once, of all queues. */
   readonly concurrency: number;
   readonly handler: Handler;
@@ -66,51 +68,53 @@ export interface WorkerOptions {
   readonly poll_ms?: number;
   /** Default: 1 s, at most 5 min. */
   readonly backoff?: Backoff;
-  /** In [0, 1): the jitter of retries. */
+  /** On shutdown: how long a handler may take to return once its signal is aborted. Default 5 s. */
+  readonly abort_grace_ms?: number;
+  /** In [0, 1): the jitter of retries and polls. */
   readonly random?: () => number;
+  /** Called at once, in order. What it throws is an uncaught exception, and changes nothing here. */
   onEvent?(event: WorkerEvent): void;
 }
 
-/** After an abort, how long a handler may take to return before its lease is given back without it. */
-const ABORT_GRACE_MS = 5_000;
-/** Between two tries while the store is away; doubles up to the second figure. */
+/** Between two tries while the store is away, ms; it doubles up to the second figure. */
 const STORE_RETRY_MS = { first: 50, most: 2_000 };
+/** How long a shutdown tries to give back what did not stop, ms. If that fails, the leases run out. */
+const GIVE_BACK_MS = 1_000;
 /** Longest delay of a timer: Node fires at once beyond 2^31 ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-interface Run {
-  readonly job: ClaimedJob;
-  readonly abort: AbortController;
-  progress: Json | undefined;
-}
-
 interface End {
-  readonly run: Run;
+  readonly attempt: Attempt;
   readonly outcome: Outcome;
   readonly error: unknown;
   resolve(state: JobState | null): void;
+  reject(error: unknown): void;
 }
 
 export class Worker {
   readonly #options: Required<Omit<WorkerOptions, 'onEvent'>> & Pick<WorkerOptions, 'onEvent'>;
-  readonly #runs = new Set<Run>();
+  readonly #attempts = new Set<Attempt>();
   /** Handlers that have not returned, in all and by queue. */
   #busy = 0;
   readonly #busyByQueue = new Map<string, number>();
-  readonly #stopping = new AbortController();
   #state: 'new' | 'working' | 'draining' | 'stopped' = 'new';
+  #shutdown: Promise<void> | undefined;
+  /** Aborted by `stop`: nothing is waited for any more. */
+  readonly #hurry = new AbortController();
+  /** Aborted when all is over: nothing is tried any more. */
+  readonly #over = new AbortController();
   #unwatch: (() => void) | undefined;
   #pollTimer: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
   #claiming = false;
   #claimAgain = false;
-  #turnOverIsDue = false;
+  #claimFailures = 0;
   #renewing = false;
   #renewAgain = false;
   #ends: End[] = [];
-  #finishing = false;
+  #turnOverIsDue = false;
   #storeIsLost = false;
-  /** Told whenever a run is over. */
+  /** Called when the last attempt is over. */
   #onIdle: (() => void) | undefined;
 
   constructor(options: WorkerOptions) {
@@ -119,6 +123,7 @@ export class Worker {
       heartbeat_ms: 3_000,
       poll_ms: 1_000,
       backoff: { base_ms: 1_000, max_ms: 300_000 },
+      abort_grace_ms: 5_000,
       random: Math.random,
       ...options,
     };
@@ -126,7 +131,7 @@ export class Worker {
 
   /** The jobs it holds now. */
   get size(): number {
-    return this.#runs.size;
+    return this.#attempts.size;
   }
 
   start(): void {
@@ -136,55 +141,66 @@ export class Worker {
       if (hint.type === 'ready') this.#claim();
       if (hint.type === 'cancel') this.#renew();
     });
-    this.#heartbeat = setInterval(() => this.#renew(), this.#options.heartbeat_ms);
+    this.#beatIn(this.#options.heartbeat_ms);
     this.#claim();
   }
 
   /**
    * Begins no more jobs and resolves when those that run are over. What still runs after `timeout_ms` is
-   * aborted and given back to its queue, the attempt not counted.
+   * aborted and given back to its queue, the attempt not counted; a handler that does not heed its signal is
+   * left to itself `abort_grace_ms` later, its lease no longer valid.
    */
-  async drain(timeout_ms: number): Promise<void> {
-    if (this.#state === 'stopped') return;
-    if (this.#state === 'working') this.#state = 'draining';
-    clearTimeout(this.#pollTimer);
-    if (!(await this.#idleWithin(timeout_ms))) {
-      for (const run of this.#runs) this.#abort(run, 'shutdown');
-      if (!(await this.#idleWithin(ABORT_GRACE_MS))) {
-        // A handler that ignores its signal: whatever it does later, its lease is no longer valid.
-        await this.#giveBack([...this.#runs]);
-      }
+  drain(timeout_ms: number): Promise<void> {
+    if (this.#shutdown === undefined) {
+      this.#state = 'draining';
+      this.#shutdown = this.#shutDown(timeout_ms);
     }
-    this.#close();
+    return this.#shutdown;
   }
 
-  /** Aborts what runs and gives it back. */
+  /** Aborts what runs and gives it back; also when it was draining. */
   stop(): Promise<void> {
+    this.#hurry.abort();
     return this.drain(0);
   }
 
-  #close(): void {
-    this.#state = 'stopped';
-    this.#unwatch?.();
-    clearInterval(this.#heartbeat);
+  async #shutDown(timeout_ms: number): Promise<void> {
     clearTimeout(this.#pollTimer);
-    this.#stopping.abort();
+    if (!(await this.#idleWithin(timeout_ms, this.#hurry.signal))) {
+      for (const attempt of this.#attempts) attempt.stop('shutdown');
+      if (!(await this.#idleWithin(this.#options.abort_grace_ms))) {
+        const deaf = [...this.#attempts];
+        for (const attempt of deaf) attempt.abandoned = true;
+        await Promise.race([
+          this.#giveBack(deaf),
+          delay(GIVE_BACK_MS, undefined, { signal: this.#over.signal }).catch(() => {}),
+        ]);
+      }
+    }
+    this.#state = 'stopped';
+    this.#over.abort();
+    this.#unwatch?.();
+    clearTimeout(this.#heartbeat);
+    clearTimeout(this.#pollTimer);
   }
 
-  async #idleWithin(timeout_ms: number): Promise<boolean> {
+  async #idleWithin(timeout_ms: number, hurry?: AbortSignal): Promise<boolean> {
     if (this.#isIdle()) return true;
-    let timer: NodeJS.Timeout | undefined;
-    const idle = await new Promise<boolean>((resolve) => {
-      this.#onIdle = () => resolve(true);
-      timer = setTimeout(() => resolve(false), Math.min(timeout_ms, LONGEST_TIMER_MS));
-    });
-    clearTimeout(timer);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const giveUp = () => resolve(false);
+    const timer = setTimeout(giveUp, Math.min(timeout_ms, LONGEST_TIMER_MS));
+    if (hurry?.aborted) giveUp();
+    hurry?.addEventListener('abort', giveUp);
+    this.#onIdle = () => resolve(true);
+    const idle = await promise;
     this.#onIdle = undefined;
+    hurry?.removeEventListener('abort', giveUp);
+    clearTimeout(timer);
     return idle;
   }
 
   #isIdle(): boolean {
-    return this.#runs.size === 0 && !this.#claiming;
+    return this.#attempts.size === 0 && !this.#claiming;
   }
 
   // --- claiming
@@ -192,60 +208,76 @@ export class Worker {
   /** Claims as much as there is room for; one call at a time. */
   #claim(): void {
     if (this.#state !== 'working') return;
-    if (this.#claiming) {
-      this.#claimAgain = true;
-      return;
-    }
+    this.#claimAgain = true;
+    if (this.#claiming) return;
     this.#claiming = true;
-    void this.#claimWhileThereIsWork()
-      .catch((error: unknown) => {
-        this.#storeFailed(error);
-        return STORE_RETRY_MS.most / 4;
-      })
-      .then((pause_ms) => {
-        this.#claiming = false;
-        if (this.#isIdle()) this.#onIdle?.();
-        if (this.#state !== 'working') return;
-        clearTimeout(this.#pollTimer);
-        this.#pollTimer = setTimeout(() => this.#claim(), pause_ms);
-      });
+    void this.#claimAll().then((pause_ms) => {
+      this.#claiming = false;
+      if (this.#isIdle()) this.#onIdle?.();
+      if (this.#state !== 'working') return;
+      clearTimeout(this.#pollTimer);
+      this.#pollTimer = setTimeout(() => this.#claim(), pause_ms);
+    });
   }
 
   /** Resolves with how long to wait, ms, before looking again. */
-  async #claimWhileThereIsWork(): Promise<number> {
-    const { store, name, lease_ms, poll_ms, concurrency } = this.#options;
-    for (;;) {
+  async #claimAll(): Promise<number> {
+    const { store, name, lease_ms, poll_ms, random } = this.#options;
+    // Not all workers at once.
+    let pause_ms = poll_ms * (0.75 + 0.5 * random());
+    while (this.#claimAgain && this.#state === 'working') {
       this.#claimAgain = false;
-      const limit = concurrency - this.#busy;
-      const queues = this.#options.queues
-        .map(({ queue, concurrency }) => ({
-          queue,
-          limit: concurrency - (this.#busyByQueue.get(queue) ?? 0),
-        }))
-        .filter((queue) => queue.limit > 0);
-      // A run that ends claims again; nothing to wait for but that.
-      if (limit <= 0 || queues.length === 0 || this.#state !== 'working') return poll_ms;
-      const { jobs, next_due_at } = await store.claim({ worker: name, queues, limit, lease_ms });
-      this.#storeAnswered();
-      for (const job of jobs) this.#run(job);
-      if (jobs.length > 0 || this.#claimAgain) continue;
-      // By this process's clock: if it is early, it looks again; if it is late, the poll was sooner.
-      const until_due = next_due_at === null ? poll_ms : Math.max(1, next_due_at - Date.now());
-      return Math.min(poll_ms, until_due);
+      const room = this.#room();
+      // None: the next attempt that ends looks again.
+      if (room === undefined) return pause_ms;
+      try {
+        const { jobs, next_due_at } = await store.claim({ worker: name, lease_ms, ...room });
+        this.#storeAnswered();
+        this.#claimFailures = 0;
+        await this.#begin(jobs);
+        if (jobs.length === room.limit) this.#claimAgain = true;
+        // By this process's clock: if it is early it looks again, if it is late the poll was sooner.
+        if (next_due_at !== null) pause_ms = Math.min(pause_ms, Math.max(1, next_due_at - Date.now()));
+      } catch (error) {
+        this.#storeFailed(error);
+        this.#claimFailures += 1;
+        return retryPause(this.#claimFailures);
+      }
     }
+    return pause_ms;
+  }
+
+  /** What it can take, no more: a job held by a busy worker is a job that nobody runs. */
+  #room(): Pick<ClaimRequest, 'queues' | 'limit'> | undefined {
+    const { queues, concurrency } = this.#options;
+    const free = (typeof queues === 'function' ? queues() : queues)
+      .map(({ queue, concurrency }) => {
+        return { queue, limit: concurrency - (this.#busyByQueue.get(queue) ?? 0) };
+      })
+      .filter(({ limit }) => limit > 0);
+    const total = free.reduce((sum, { limit }) => sum + limit, 0);
+    const limit = Math.min(concurrency - this.#busy, total);
+    return limit > 0 ? { queues: free, limit } : undefined;
+  }
+
+  async #begin(jobs: readonly ClaimedJob[]): Promise<void> {
+    const attempts = jobs.map((job) => new Attempt(job));
+    // Its shutdown has begun while they were on their way.
+    if (this.#state !== 'working') await this.#giveBack(attempts);
+    else for (const attempt of attempts) this.#run(attempt);
   }
 
   // --- running
 
-  #run(job: ClaimedJob): void {
-    const run: Run = { job, abort: new AbortController(), progress: undefined };
-    this.#runs.add(run);
+  #run(attempt: Attempt): void {
+    const { job } = attempt;
+    this.#attempts.add(attempt);
     this.#occupy(job.queue, 1);
     this.#tell({ type: 'started', job });
-    this.#attempt(run)
+    void this.#attempt(attempt)
       .catch((error: unknown) => this.#tell({ type: 'failed', job, error }))
-      .finally(() => {
-        this.#runs.delete(run);
+      .then(() => {
+        this.#attempts.delete(attempt);
         if (this.#isIdle()) this.#onIdle?.();
       });
   }
@@ -255,32 +287,25 @@ export class Worker {
     this.#busyByQueue.set(queue, (this.#busyByQueue.get(queue) ?? 0) + change);
   }
 
-  /** Not at once: runs that end in the same tick go together, their outcomes before the claim of others. */
-  #turnOver(): void {
-    if (this.#turnOverIsDue) return;
-    this.#turnOverIsDue = true;
-    setImmediate(() => {
-      this.#turnOverIsDue = false;
-      this.#finish();
-      this.#claim();
-    });
-  }
-
-  async #attempt(run: Run): Promise<void> {
-    const { job } = run;
+  async #attempt(attempt: Attempt): Promise<void> {
+    const { job } = attempt;
     let result: Json;
     try {
-      result = await this.#handle(run);
+      result = await this.#handle(attempt);
     } catch (error) {
-      const stopped = stopReason(run);
-      if (stopped === 'lease_lost') this.#tell({ type: 'lost', job });
-      else if (stopped === 'shutdown') await this.#giveBack([run]);
-      else if (stopped === 'cancelled') await this.#end(run, { state: 'CANCELLED' }, error);
-      else await this.#end(run, this.#failure(job, error), error);
+      if (attempt.abandoned) return;
+      if (attempt.stopped === 'lease_lost') this.#tell({ type: 'lost', job });
+      else if (attempt.stopped === 'shutdown') await this.#giveBack([attempt]);
+      else if (attempt.stopped === 'cancelled') await this.#end(attempt, { state: 'CANCELLED' }, error);
+      else await this.#end(attempt, this.#failure(job, error), error);
       return;
     }
-    const state = await this.#end(run, { state: 'SUCCESS', result }, undefined);
-    if (state === 'SUCCESS') return;
+    const state = await this.#end(attempt, { state: 'SUCCESS', result }, undefined);
+    if (state === 'SUCCESS' || (state === null && (await this.#hasCounted(attempt)))) {
+      this.#tell({ type: 'succeeded', job, result });
+      return;
+    }
+    if (state === null) this.#tell({ type: 'lost', job });
     try {
       await this.#options.handler.discard?.(job, result);
     } catch (error) {
@@ -288,147 +313,188 @@ export class Worker {
     }
   }
 
-  async #handle(run: Run): Promise<Json> {
+  async #handle(attempt: Attempt): Promise<Json> {
     try {
-      return await this.#options.handler.run(run.job, {
-        signal: run.abort.signal,
-        progress: (progress) => {
-          run.progress = progress;
-        },
-        confirm: () => this.#confirm(run),
+      const result = await this.#options.handler.run(attempt.job, {
+        signal: attempt.signal,
+        progress: (progress) => attempt.report(progress),
+        confirm: () => this.#confirm(attempt),
       });
+      return asResult(result);
     } finally {
-      this.#occupy(run.job.queue, -1);
+      this.#occupy(attempt.job.queue, -1);
       this.#turnOver();
+    }
+  }
+
+  async #confirm(attempt: Attempt): Promise<void> {
+    const { store, lease_ms } = this.#options;
+    for (;;) {
+      attempt.signal.throwIfAborted();
+      const asked = performance.now();
+      const { lost, cancelled } = await store.renew([{ lease: attempt.lease }], lease_ms);
+      this.#storeAnswered();
+      if (lost.length > 0) attempt.stop('lease_lost');
+      if (cancelled.length > 0) attempt.stop('cancelled');
+      attempt.signal.throwIfAborted();
+      // An answer older than the lease (the process was stopped meanwhile) says nothing any more.
+      if (performance.now() - asked < lease_ms) return;
     }
   }
 
   #failure(job: ClaimedJob, error: unknown): Outcome {
     const message = messageOf(error);
-    if (error instanceof PermanentError || job.lease.attempt > job.retries) {
+    if (error instanceof PermanentError || job.failures >= job.retries) {
       return { state: 'FAILURE', error: message };
     }
-    const { base_ms, max_ms } = this.#options.backoff;
-    const longest = Math.min(max_ms, base_ms * 2 ** Math.min(job.lease.attempt - 1, 30));
-    // Half of it is fixed, half random: never at once, and never all together.
-    return { state: 'RETRY', error: message, delay_ms: (longest / 2) * (1 + this.#options.random()) };
-  }
-
-  async #confirm(run: Run): Promise<void> {
-    run.abort.signal.throwIfAborted();
-    const { lease } = run.job;
-    const { lost, cancelled } = await this.#options.store.renew([{ lease }], this.#options.lease_ms);
-    if (lost.length > 0) this.#abort(run, 'lease_lost');
-    if (cancelled.length > 0) this.#abort(run, 'cancelled');
-    run.abort.signal.throwIfAborted();
-  }
-
-  #abort(run: Run, reason: StopReason): void {
-    if (!run.abort.signal.aborted) run.abort.abort(new AttemptStopped(reason));
+    const { backoff, random } = this.#options;
+    return { state: 'RETRY', error: message, delay_ms: retryDelay(job.failures, backoff, random) };
   }
 
   // --- heartbeats
 
-  #renew(): void {
-    if (this.#runs.size === 0) return;
-    if (this.#renewing) {
-      this.#renewAgain = true;
-      return;
-    }
-    this.#renewing = true;
-    void this.#renewAll()
-      .catch((error: unknown) => this.#storeFailed(error))
-      .then(() => {
-        this.#renewing = false;
-        if (this.#renewAgain) {
-          this.#renewAgain = false;
-          this.#renew();
-        }
-      });
+  #beatIn(delay_ms: number): void {
+    clearTimeout(this.#heartbeat);
+    if (this.#state === 'stopped') return;
+    this.#heartbeat = setTimeout(() => this.#renew(), delay_ms);
   }
 
-  async #renewAll(): Promise<void> {
-    const runs = new Map([...this.#runs].map((run) => [run.job.lease.fence, run]));
-    const renewals = [...runs.values()].map(({ job: { lease }, progress }) =>
-      progress === undefined ? { lease } : { lease, progress },
-    );
-    const { lost, cancelled } = await this.#options.store.renew(renewals, this.#options.lease_ms);
-    this.#storeAnswered();
-    const abort = (leases: readonly Lease[], reason: StopReason) => {
-      for (const { fence } of leases) {
-        const run = runs.get(fence);
-        // One whose outcome the store has taken meanwhile is no longer ours to stop.
-        if (run !== undefined && this.#runs.has(run)) this.#abort(run, reason);
+  #renew(): void {
+    this.#renewAgain = true;
+    if (this.#renewing) return;
+    this.#renewing = true;
+    void this.#renewAll().then((next_ms) => {
+      this.#renewing = false;
+      this.#beatIn(next_ms);
+    });
+  }
+
+  /** Resolves with when to do it again, ms. */
+  async #renewAll(): Promise<number> {
+    const { store, lease_ms, heartbeat_ms } = this.#options;
+    while (this.#renewAgain) {
+      this.#renewAgain = false;
+      const attempts = new Map(
+        [...this.#attempts]
+          .filter(({ stopped }) => stopped !== 'lease_lost')
+          .map((attempt) => [attempt.lease.fence, attempt]),
+      );
+      if (attempts.size === 0) return heartbeat_ms;
+      try {
+        const renewals = [...attempts.values()].map(({ renewal }) => renewal);
+        const { lost, cancelled } = await store.renew(renewals, lease_ms);
+        this.#storeAnswered();
+        // One whose outcome the store has taken meanwhile is gone from the set, and is not stopped.
+        for (const { fence } of lost) this.#stop(attempts.get(fence), 'lease_lost');
+        for (const { fence } of cancelled) this.#stop(attempts.get(fence), 'cancelled');
+      } catch (error) {
+        this.#storeFailed(error);
+        return heartbeat_ms / 4;
       }
-    };
-    abort(lost, 'lease_lost');
-    abort(cancelled, 'cancelled');
+    }
+    return heartbeat_ms;
+  }
+
+  #stop(attempt: Attempt | undefined, reason: StopReason): void {
+    if (attempt !== undefined && this.#attempts.has(attempt)) attempt.stop(reason);
   }
 
   // --- ending
 
   /** Brings an outcome to the store, with others that end about now; the state the job is in then. */
-  #end(run: Run, outcome: Outcome, error: unknown): Promise<JobState | null> {
-    return new Promise((resolve) => {
-      this.#ends.push({ run, outcome, error, resolve });
+  #end(attempt: Attempt, outcome: Outcome, error: unknown): Promise<JobState | null> {
+    return new Promise((resolve, reject) => {
+      this.#ends.push({ attempt, outcome, error, resolve, reject });
       this.#turnOver();
     });
   }
 
-  #finish(): void {
-    if (this.#finishing) return;
-    this.#finishing = true;
-    void this.#finishAll().finally(() => {
-      this.#finishing = false;
+  /** Not at once: attempts that end in the same tick go together, their outcomes before the claim of others. */
+  #turnOver(): void {
+    if (this.#turnOverIsDue) return;
+    this.#turnOverIsDue = true;
+    setImmediate(() => {
+      this.#turnOverIsDue = false;
+      void this.#finish(this.#ends.splice(0));
+      this.#claim();
     });
   }
 
-  async #finishAll(): Promise<void> {
-    while (this.#ends.length > 0) {
-      const ends = this.#ends.splice(0);
-      const states = await this.#persist(() =>
-        this.#options.store.finish(ends.map(({ run, outcome }) => ({ lease: run.job.lease, outcome }))),
-      );
+  async #finish(ends: readonly End[]): Promise<void> {
+    if (ends.length === 0) return;
+    const pairs = ends.map(({ attempt, outcome }) => ({ lease: attempt.lease, outcome }));
+    try {
+      const states = await this.#persist(() => this.#options.store.finish(pairs));
       for (const [index, end] of ends.entries()) {
         const state = states?.[index] ?? null;
         this.#tellEnd(end, state);
         end.resolve(state);
       }
+    } catch (error) {
+      for (const end of ends) end.reject(error);
     }
   }
 
-  async #giveBack(runs: readonly Run[]): Promise<void> {
-    await this.#persist(() => this.#options.store.release(runs.map(({ job }) => job.lease)));
-    for (const { job } of runs) this.#tell({ type: 'released', job });
+  /**
+   * A refused success may have counted all the same: the store took it, but its answer was lost, and the second
+   * try was the one refused.
+   */
+  async #hasCounted({ job, lease }: Attempt): Promise<boolean> {
+    try {
+      const now = await this.#persist(() => this.#options.store.get(job.job_id));
+      return now?.fence === lease.fence && now.state === 'SUCCESS';
+    } catch (error) {
+      if (error instanceof QueueError && error.code === 'unknown_job') return false;
+      throw error;
+    }
   }
 
-  /** Tries until the store takes it, or the worker is stopped: then the lease runs out by itself. */
+  async #giveBack(attempts: readonly Attempt[]): Promise<void> {
+    if (attempts.length === 0) return;
+    const leases = attempts.map(({ lease }) => lease);
+    const given = await this.#persist(async () => {
+      await this.#options.store.release(leases);
+      return true;
+    });
+    for (const { job } of attempts) this.#tell({ type: given === true ? 'released' : 'lost', job });
+  }
+
+  /** Tries until the store takes it, or the worker is over: undefined. */
   async #persist<T>(action: () => Promise<T>): Promise<T | undefined> {
-    for (let pause = STORE_RETRY_MS.first; ; pause = Math.min(pause * 2, STORE_RETRY_MS.most)) {
+    for (let failures = 1; ; failures += 1) {
       try {
         const value = await action();
         this.#storeAnswered();
         return value;
       } catch (error) {
+        if (!isStoreUnavailable(error)) throw error;
         this.#storeFailed(error);
-        if (!(error instanceof QueueError) || error.code !== 'store_unavailable') throw error;
       }
-      if (this.#stopping.signal.aborted) return undefined;
-      await delay(pause, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+      if (this.#over.signal.aborted) return undefined;
+      await delay(retryPause(failures), undefined, { signal: this.#over.signal }).catch(() => {});
     }
   }
 
-  #tellEnd({ run: { job }, outcome, error }: End, state: JobState | null): void {
-    if (state === null) this.#tell({ type: 'lost', job });
-    else if (state === 'CANCELLED') this.#tell({ type: 'cancelled', job });
-    else if (outcome.state === 'SUCCESS') this.#tell({ type: 'succeeded', job, result: outcome.result });
-    else if (outcome.state === 'RETRY')
+  // --- telling
+
+  #tellEnd({ attempt: { job }, outcome, error }: End, state: JobState | null): void {
+    if (state === 'CANCELLED') this.#tell({ type: 'cancelled', job });
+    else if (outcome.state === 'SUCCESS') return;
+    else if (state === null) this.#tell({ type: 'lost', job });
+    else if (outcome.state === 'RETRY') {
       this.#tell({ type: 'retrying', job, error, delay_ms: outcome.delay_ms });
-    else this.#tell({ type: 'failed', job, error });
+    } else this.#tell({ type: 'failed', job, error });
   }
 
   #tell(event: WorkerEvent): void {
-    this.#options.onEvent?.(event);
+    try {
+      this.#options.onEvent?.(event);
+    } catch (error) {
+      // Not this job's failure: let it surface where uncaught errors do.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 
   #storeFailed(error: unknown): void {
@@ -444,9 +510,26 @@ export class Worker {
   }
 }
 
-function stopReason(run: Run): StopReason | undefined {
-  const reason: unknown = run.abort.signal.aborted ? run.abort.signal.reason : undefined;
-  return reason instanceof AttemptStopped ? reason.reason : undefined;
+/** Before the retry after `failures` earlier failures, ms: half of it fixed, half random, never all together. */
+export function retryDelay(failures: number, { base_ms, max_ms }: Backoff, random: () => number): number {
+  const longest = Math.min(max_ms, base_ms * 2 ** Math.min(failures, 30));
+  return (longest / 2) * (1 + random());
+}
+
+function retryPause(failures: number): number {
+  return Math.min(STORE_RETRY_MS.most, STORE_RETRY_MS.first * 2 ** Math.min(failures - 1, 30));
+}
+
+function asResult(result: Json): Json {
+  try {
+    return toJson(result);
+  } catch (error) {
+    throw new PermanentError(`the handler's result is not JSON: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function isStoreUnavailable(error: unknown): boolean {
+  return error instanceof QueueError && error.code === 'store_unavailable';
 }
 
 function messageOf(error: unknown): string {
