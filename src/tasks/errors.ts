@@ -1,9 +1,13 @@
+/** A file of some other kind has a fault in every line; nobody reads them all. */
+const MOST_SHOWN = 50;
+
 /** What is wrong with the .sql files: one line per fault, each with its file and line where it has one. */
 export class TaskError extends Error {
   readonly faults: readonly string[];
 
   constructor(faults: readonly string[], options?: ErrorOptions) {
-    super(faults.join('\n'), options);
+    const more = faults.length - MOST_SHOWN;
+    super([...faults.slice(0, MOST_SHOWN), ...(more > 0 ? [`and ${more} more`] : [])].join('\n'), options);
     this.name = 'TaskError';
     this.faults = faults;
   }
