@@ -1,81 +1,111 @@
 /** Finds and reads the .sql files. */
-import { readdir, readFile } from 'node:fs/promises';
+import { isUtf8 } from 'node:buffer';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TaskError } from './errors.ts';
+import { quote, TaskError } from './errors.ts';
 import { parseTasks } from './parser.ts';
 import type { Task } from './task.ts';
 
 /**
- * The tasks of all `*.sql` files of the directories (not of theirs), files in order of their names. Throws a
- * `TaskError` with all faults of all files.
+ * The tasks of all `*.sql` files of the directories (not of directories in them), files in the order of their
+ * names. Hidden files are passed over, as by a shell's `*.sql`; a directory given twice is read once. Throws
+ * a `TaskError` with all faults of all files.
  */
 export async function loadTasks(directories: readonly string[]): Promise<Task[]> {
-  const faults: string[] = [];
-  const tasks: Task[] = [];
-  for (const directory of directories) {
-    const files = await sqlFiles(directory).catch((error: unknown) => {
-      faults.push(`cannot read the SQL directory "${directory}": ${reason(error)}`);
+  let faults: readonly string[] = [];
+  const collect = async <T>(work: Promise<T[]>): Promise<T[]> => {
+    try {
+      return await work;
+    } catch (error) {
+      if (!(error instanceof TaskError)) throw error;
+      faults = faults.concat(error.faults);
       return [];
-    });
-    for (const file of files) {
-      try {
-        tasks.push(...parseTasks(await readText(file), file));
-      } catch (error) {
-        if (!(error instanceof TaskError)) throw error;
-        faults.push(error.message);
-      }
+    }
+  };
+  let tasks: Task[] = [];
+  const read = new Set<string>();
+  for (const directory of directories) {
+    for (const file of await collect(sqlFiles(directory, read))) {
+      tasks = tasks.concat(await collect(readTasks(file)));
     }
   }
-  const byName = new Map<string, Task>();
-  for (const task of tasks) {
-    const earlier = byName.get(task.name);
-    if (earlier === undefined) byName.set(task.name, task);
-    else {
-      faults.push(
-        `${task.file}:${task.line}: there is already a task "${task.name}" in ${earlier.file}:${earlier.line}`,
-      );
-    }
-  }
+  faults = faults.concat(duplicates(tasks));
   if (faults.length > 0) throw new TaskError(faults);
   return tasks;
 }
 
-async function sqlFiles(directory: string): Promise<string[]> {
-  const names = (await readdir(directory)).filter((name) => name.endsWith('.sql')).sort();
-  if (names.length === 0) throw new TaskError(['there is no .sql file in it']);
-  return names.map((name) => join(directory, name));
+/** None, if the directory has been read before under this or another name. */
+async function sqlFiles(directory: string, read: Set<string>): Promise<string[]> {
+  const name = `the SQL directory ${quote(directory)}`;
+  let entries: string[];
+  try {
+    const real = await realpath(directory);
+    if (read.has(real)) return [];
+    read.add(real);
+    entries = await readdir(directory);
+  } catch (error) {
+    throw new TaskError([`cannot read ${name}: ${reason(error)}`], { cause: error });
+  }
+  const files = entries.filter((entry) => entry.endsWith('.sql') && !entry.startsWith('.')).sort();
+  if (files.length === 0) throw new TaskError([`there is no .sql file in ${name}`]);
+  return files.map((file) => join(directory, file));
 }
 
-async function readText(file: string): Promise<string> {
-  let content: Buffer;
+async function readTasks(file: string): Promise<Task[]> {
+  const content = await readContent(file);
+  if (!isUtf8(content)) throw new TaskError([`${file}:${firstBadLine(content)}: ${encoding(content)}`]);
+  return parseTasks(content.toString('utf8'), file);
+}
+
+async function readContent(file: string): Promise<Buffer> {
   try {
-    content = await readFile(file);
+    // A named pipe would be waited for without end.
+    if ((await stat(file)).isFile()) return await readFile(file);
   } catch (error) {
-    throw new TaskError([`${file}: cannot be read: ${reason(error)}`]);
+    throw new TaskError([`${file}: cannot be read: ${reason(error)}`], { cause: error });
   }
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(content);
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    throw new TaskError([`${file}:${firstBadLine(content)}: this is not UTF-8`]);
-  }
+  throw new TaskError([`${file}: cannot be read: it is not a file`]);
+}
+
+function encoding(content: Buffer): string {
+  const mark = content.subarray(0, 2).toString('hex');
+  const utf16 = mark === 'fffe' || mark === 'feff';
+  return `this is ${utf16 ? 'UTF-16' : 'not UTF-8'}; save the file as UTF-8`;
 }
 
 function firstBadLine(content: Buffer): number {
-  let line = 1;
-  for (let from = 0; from < content.length; line++) {
-    const end = content.indexOf('\n', from);
-    const bytes = content.subarray(from, end === -1 ? content.length : end);
-    // What does not survive decoding and encoding is not UTF-8.
-    if (!Buffer.from(bytes.toString('utf8'), 'utf8').equals(bytes)) return line;
-    if (end === -1) break;
-    from = end + 1;
+  for (let from = 0, line = 1; ; line++) {
+    // No byte of a longer UTF-8 sequence is a line feed, so that a line can be judged by itself.
+    const feed = content.indexOf('\n', from);
+    if (feed === -1 || !isUtf8(content.subarray(from, feed))) return line;
+    from = feed + 1;
   }
-  return line;
 }
 
+/** Names that several files have; those within one file are the parser's to find. */
+function duplicates(tasks: readonly Task[]): string[] {
+  const faults: string[] = [];
+  const byName = new Map<string, Task>();
+  for (const task of tasks) {
+    const earlier = byName.get(task.name);
+    if (earlier === undefined) {
+      byName.set(task.name, task);
+    } else {
+      const place = `${earlier.file}:${earlier.line}`;
+      faults.push(`${task.file}:${task.line}: there is already a task ${quote(task.name)}, in ${place}`);
+    }
+  }
+  return faults;
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'it does not exist',
+  ENOTDIR: 'it is not a directory',
+  EACCES: 'this user may not read it',
+  ELOOP: 'it is a link that leads to itself',
+};
+
 function reason(error: unknown): string {
-  if (error instanceof TaskError) return error.message;
-  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'it does not exist';
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  return ('code' in error && REASONS[String(error.code)]) || error.message;
 }

@@ -2,73 +2,24 @@
  * Reads .sql files in goyesql's format.
  *
  * A file is a list of tasks. `-- name: x` begins one, `-- tag: value` lines are its tags, the rest is its
- * query. Blank lines and other comments before the query are dropped; from its first line on the query is
- * kept to the letter, since only its database knows what is a comment in it and what is a string.
+ * query. Blank lines and comments around the query are dropped; from its first line to its last it is kept
+ * to the letter, since only its database knows what is a comment in it and what is a string.
  */
-import { didYouMean, suggest } from '../util/suggest.ts';
-import { TaskError } from './errors.ts';
+import { quote, TaskError } from './errors.ts';
 import { Lexer } from './lexer.ts';
+import { keyOf, misspelt, TAGS, type Tagged, UNTAGGED } from './tags.ts';
 import type { Task } from './task.ts';
-import { bytes, count, integer, name, names, seconds, truth } from './values.ts';
+import { name } from './values.ts';
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-
-/** A task as far as it has been read. */
-interface Draft {
-  readonly task: Mutable<Omit<Task, 'sql' | 'extra'>> & { readonly extra: Record<string, string> };
-  readonly tags: Set<string>;
-  sql: string;
-  readonly lexer: Lexer;
-}
-
-interface Tag {
-  /** What it takes, for messages. */
-  readonly takes: string;
-  /** Stores the value; false: it does not take it. */
-  set(task: Draft['task'], value: string): boolean;
-}
-
-const TAGS: Readonly<Record<string, Tag>> = {
-  db: tag('names of databases, separated by commas', names, (task, value) => {
-    task.db = value;
-  }),
-  results: tag('names of results backends, separated by commas', names, (task, value) => {
-    task.results = value;
-  }),
-  queue: tag('the name of a queue', name, (task, value) => {
-    task.queue = value;
-  }),
-  concurrency: tag('a whole number, 1 or more', count, (task, value) => {
-    task.concurrency = value;
-  }),
-  raw: tag('1 or 0', truth, (task, value) => {
-    task.raw = value;
-  }),
-  timeout: tag('seconds, or a duration such as 90s or 1h30m', seconds, (task, value) => {
-    task.timeout = value;
-  }),
-  ttl: tag('seconds, or a duration such as 90s or 1h30m', seconds, (task, value) => {
-    task.ttl = value;
-  }),
-  max_rows: tag('a whole number, 1 or more', count, (task, value) => {
-    task.max_rows = value;
-  }),
-  max_bytes: tag('bytes, with a unit if you like: 500000, 10MB, 1GiB', bytes, (task, value) => {
-    task.max_bytes = value;
-  }),
-  priority: tag('a whole number', integer, (task, value) => {
-    task.priority = value;
-  }),
-};
-
-/** Another name for a tag, from the original. */
-const ALIASES: Readonly<Record<string, string>> = { conc: 'concurrency' };
-const KNOWN = ['name', ...Object.keys(TAGS), ...Object.keys(ALIASES)];
-
-/** A tag line; goyesql takes any text before the last colon, which makes comments into tags. */
-const TAG_LINE = /^\s*--\s*([A-Za-z][\w-]*)\s*:(.*)$/;
+/**
+ * A comment that has the form of a tag. Not one: `-- name::text`, a cast that was commented out. goyesql
+ * takes all up to the last colon for the tag, so that any comment with a colon is one.
+ */
+const TAG_LINE = /^\s*--\s*([^\s:]+)\s*:(?!:)(.*)$/s;
 const COMMENT_LINE = /^\s*--/;
-const LINE = /([^\r\n]*)(\r\n|\n|\r|$)/y;
+/** To be dropped after the first line of a query, a line must be a comment to every database; --1 is not. */
+const SURE_COMMENT = /^[ \t\v\f\r]*--(?:[ \t\v\f\r]|$)/;
+const BLANK_LINE = /^[ \t\v\f\r]*$/;
 
 /**
  * The tasks of a file, in its order. Throws a `TaskError` with every fault that was found.
@@ -76,119 +27,184 @@ const LINE = /([^\r\n]*)(\r\n|\n|\r|$)/y;
  * @param file names it in messages
  */
 export function parseTasks(text: string, file: string): Task[] {
-  const drafts: Draft[] = [];
-  const byName = new Map<string, Draft>();
-  const faults: string[] = [];
-  let draft: Draft | undefined;
+  const unreadable = findUnreadable(text);
+  if (unreadable !== null) throw new TaskError([`${file}:${unreadable.line}: ${unreadable.message}`]);
+  const reader = new Reader(file);
   let number = 0;
-  const fault = (message: string, line = number) => faults.push(`${file}:${line}: ${message}`);
-
-  const begin = (value: string) => {
-    const valid = name(value);
-    if (valid === undefined) fault('a task needs a name: "-- name: my_report"');
-    const earlier = byName.get(value);
-    if (valid !== undefined && earlier !== undefined) {
-      fault(`there is already a task "${value}" in line ${earlier.task.line}`);
-    }
-    draft = newDraft(value, file, number);
-    drafts.push(draft);
-    byName.set(value, draft);
-  };
-
-  LINE.lastIndex = text.startsWith('\ufeff') ? 1 : 0;
-  while (LINE.lastIndex < text.length) {
-    const [, line = '', end = ''] = LINE.exec(text) ?? [];
+  for (let at = text.startsWith('\ufeff') ? 1 : 0; at < text.length; ) {
+    const feed = text.indexOf('\n', at);
+    const next = feed === -1 ? text.length : feed + 1;
     number++;
-    const inQuery = draft !== undefined && draft.sql !== '';
-    const place = draft?.lexer.place ?? 'code';
-    const [, word = '', rest = ''] = place === 'inside' ? [] : (TAG_LINE.exec(line) ?? []);
-    const lower = word.toLowerCase();
-    const key = ALIASES[lower] ?? lower;
-    const known = key === 'name' || Object.hasOwn(TAGS, key) || key.startsWith('x-');
-    if (known && place === 'unclear') {
-      fault(
-        `whether this line is a tag depends on how the database reads the backslashes before it; ` +
-          'write the quotes in the query without backslashes',
-      );
-    } else if (key === 'name') {
-      begin(rest.trim());
-    } else if (known && draft === undefined) {
-      fault(`"${word}" comes before any "-- name:"`);
-    } else if (known && draft !== undefined) {
-      const problem = setTag(draft, key, word, rest.trim());
-      if (problem !== null) fault(problem);
-    } else if (inQuery && draft !== undefined) {
-      draft.sql += line + end;
-      draft.lexer.read(line);
-    } else if (COMMENT_LINE.test(line)) {
-      // Among the tags, a slip of the pen would turn a timeout into a comment.
-      const meant = word.length > 3 ? suggest(word, KNOWN, 1) : null;
-      if (meant !== null && draft !== undefined) fault(`unknown tag "${word}"${didYouMean(word, KNOWN)}`);
-    } else if (line.trim() !== '') {
-      if (draft === undefined) {
-        fault('a query without a name; begin it with "-- name: my_report"');
-        draft = newDraft('', file, number);
-      }
-      draft.sql += line + end;
-      draft.lexer.read(line);
-    }
+    reader.read(text.slice(at, next), number);
+    at = next;
   }
-  for (const { task, sql, lexer } of drafts) {
-    if (sql === '') fault(`task "${task.name}" has no query`, task.line);
-    if (lexer.place === 'inside') fault(`task "${task.name}" ends inside a string or a comment`, task.line);
-  }
-  if (faults.length > 0) throw new TaskError(faults);
-  return drafts.map(({ task, sql }) => ({ ...task, sql: sql.trim() }));
+  return reader.end();
 }
 
-function newDraft(name: string, file: string, line: number): Draft {
+/** What no query can hold: a file with it is not the text that its author saw. */
+function findUnreadable(text: string): { readonly line: number; readonly message: string } | null {
+  const lineOf = (index: number) => text.slice(0, index).split('\n').length;
+  const nul = text.indexOf('\0');
+  if (nul !== -1) return { line: lineOf(nul), message: 'there is a NUL character' };
+  // Databases differ in whether one ends a comment, so that it could hide a line of a query or bring one back.
+  const lone = /\r(?![\r\n]|$)/.exec(text);
+  if (lone !== null) {
+    return { line: lineOf(lone.index), message: 'there is a CR without LF; lines must end in LF or CR LF' };
+  }
+  if (!text.isWellFormed()) {
+    const half = text.search(/\p{Surrogate}/u);
+    return { line: lineOf(half), message: 'there is half a character (a lone surrogate)' };
+  }
+  return null;
+}
+
+/** A task as far as it has been read. */
+interface Draft {
+  /** Null: what stands before the first name. */
+  readonly name: string | null;
+  readonly line: number;
+  tagged: Tagged;
+  readonly extra: Record<string, string>;
+  /** The line of each tag so far, by the word it is written with. */
+  readonly seen: Map<string, number>;
+  /** The query's lines, from its first on, with their line breaks. */
+  readonly body: string[];
+  /** How many of the body's lines there are up to the last that is neither blank nor a comment. */
+  needed: number;
+  readonly lexer: Lexer;
+}
+
+function newDraft(name: string | null, line: number): Draft {
   return {
-    task: {
-      name,
-      file,
-      line,
-      db: null,
-      results: null,
-      queue: null,
-      concurrency: null,
-      raw: false,
-      timeout: null,
-      ttl: null,
-      max_rows: null,
-      max_bytes: null,
-      priority: null,
-      extra: {},
-    },
-    tags: new Set(),
-    sql: '',
+    name,
+    line,
+    tagged: UNTAGGED,
+    extra: {},
+    seen: new Map(),
+    body: [],
+    needed: 0,
     lexer: new Lexer(),
   };
 }
 
-/** Null, or what is wrong with it. */
-function setTag(draft: Draft, key: string, word: string, value: string): string | null {
-  if (draft.tags.has(key)) return `task "${draft.task.name}" has "${word}" already`;
-  draft.tags.add(key);
-  const known = TAGS[key];
-  if (known === undefined) {
-    draft.task.extra[key] = value;
-    return null;
+class Reader {
+  readonly #file: string;
+  readonly #faults: { readonly line: number; readonly message: string }[] = [];
+  readonly #tasks: Task[] = [];
+  readonly #lines = new Map<string, number>();
+  #draft = newDraft(null, 1);
+
+  constructor(file: string) {
+    this.#file = file;
   }
-  return known.set(draft.task, value) ? null : `${word} takes ${known.takes}, not "${value}"`;
+
+  /** Reads one line, with its line break. */
+  read(line: string, number: number): void {
+    const draft = this.#draft;
+    const content = line.replace(/[\r\n]+$/, '');
+    const { place } = draft.lexer;
+    const [, word = '', value = ''] = place === 'inside' ? [] : (TAG_LINE.exec(content) ?? []);
+    const key = keyOf(word);
+    if (key === 'name') {
+      // Also where only some databases are outside of a string here, or LIKE 'a\%' ESCAPE '\' would swallow
+      // the next task. One that is inside gets a query with an open string and refuses it: nothing is silent.
+      this.#finish();
+      this.#begin(value.trim(), number);
+    } else if (key !== null && place === 'unclear') {
+      this.#fault(
+        number,
+        `whether this is a tag or part of a string depends on the database (see line ${draft.lexer.openedAt}); ` +
+          "put the tag above the query's first line",
+      );
+    } else if (key !== null) {
+      this.#tag(draft, key, word, value.trim(), number);
+    } else if (draft.body.length > 0) {
+      draft.body.push(line);
+      const drops = place === 'code' && (SURE_COMMENT.test(content) || BLANK_LINE.test(content));
+      if (!drops) draft.needed = draft.body.length;
+      draft.lexer.read(content, number);
+    } else if (COMMENT_LINE.test(content)) {
+      const meant = draft.name === null ? null : misspelt(word);
+      if (meant !== null) {
+        this.#fault(
+          number,
+          `there is no tag ${quote(word)}; did you mean "${meant}"? (if it is a comment, leave out the colon)`,
+        );
+      }
+    } else if (content.trim() !== '') {
+      draft.body.push(line);
+      draft.needed = 1;
+      draft.lexer.read(content, number);
+    }
+  }
+
+  end(): Task[] {
+    this.#finish();
+    if (this.#faults.length > 0) {
+      this.#faults.sort((a, b) => a.line - b.line);
+      throw new TaskError(this.#faults.map(({ line, message }) => `${this.#file}:${line}: ${message}`));
+    }
+    return this.#tasks;
+  }
+
+  #fault(line: number, message: string): void {
+    this.#faults.push({ line, message });
+  }
+
+  #begin(given: string, line: number): void {
+    this.#draft = newDraft(given, line);
+    const earlier = this.#lines.get(given);
+    if (given === '') {
+      this.#fault(line, 'a task needs a name, as in "-- name: my_report"');
+    } else if (name(given) === undefined) {
+      this.#fault(line, `the name ${quote(given)} holds a tab, a line break or another control character`);
+    } else if (earlier !== undefined) {
+      this.#fault(line, `there is already a task ${quote(given)}, in line ${earlier}`);
+    } else {
+      this.#lines.set(given, line);
+    }
+  }
+
+  #tag(draft: Draft, key: string, word: string, value: string, line: number): void {
+    const written = word.toLowerCase();
+    const earlier = draft.seen.get(written);
+    draft.seen.set(written, earlier ?? line);
+    const tag = TAGS.get(key);
+    const said = tag?.read(value);
+    if (draft.name === null) {
+      this.#fault(line, `the tag "${written}" comes before any "-- name:"`);
+    } else if (earlier !== undefined) {
+      this.#fault(line, `there is already a tag "${written}", in line ${earlier}`);
+    } else if (tag === undefined) {
+      draft.extra[key] = value;
+    } else if (said === undefined) {
+      this.#fault(line, `"${written}" takes ${tag.takes}, not ${quote(value)}`);
+    } else if (disagree(draft.tagged.concurrency, said.concurrency)) {
+      this.#fault(line, '"concurrency" and "conc" are one tag, and here they differ');
+    } else {
+      draft.tagged = { ...draft.tagged, ...said };
+    }
+  }
+
+  #finish(): void {
+    const { name: given, line, tagged, extra, body, needed, lexer } = this.#draft;
+    const { place, codeAt, openedAt } = lexer;
+    if (place === 'inside') {
+      this.#fault(openedAt ?? line, 'a string, a quoted name or a comment begins here and does not end');
+    } else if (given === null) {
+      if (codeAt !== null) {
+        this.#fault(codeAt, 'there is a query without a name; put "-- name: my_report" above it');
+      }
+    } else if (codeAt === null) {
+      this.#fault(line, `the task ${quote(given)} has no query`);
+    }
+    if (given === null) return;
+    const sql = body.slice(0, needed).join('').trim();
+    this.#tasks.push({ name: given, sql, file: this.#file, line, ...tagged, extra });
+  }
 }
 
-function tag<T>(
-  takes: string,
-  read: (text: string) => T | undefined,
-  store: (task: Draft['task'], value: T) => void,
-): Tag {
-  return {
-    takes,
-    set(task, text) {
-      const value = read(text);
-      if (value === undefined) return false;
-      store(task, value);
-      return true;
-    },
-  };
+/** The original documents `concurrency` and reads `conc`: files may well have both. */
+function disagree(one: number | null, other: number | null | undefined): boolean {
+  return one !== null && other !== null && other !== undefined && one !== other;
 }

@@ -1,6 +1,6 @@
 /** Tasks together with the configuration: which databases they may use, and how their queues run. */
 import { didYouMean } from '../util/suggest.ts';
-import { TaskError } from './errors.ts';
+import { quote, TaskError } from './errors.ts';
 import type { Task } from './task.ts';
 
 /** A task whose tags have been filled in. */
@@ -14,6 +14,7 @@ export interface ResolvedTask extends Task {
 }
 
 export interface Surroundings {
+  /** Names of the databases and of the results backends in the configuration; at least one each. */
   readonly sources: readonly string[];
   readonly results: readonly string[];
   readonly default_queue: string;
@@ -23,50 +24,58 @@ export interface Surroundings {
 /** Throws a `TaskError` for unknown names, and for tasks of one queue that disagree on its concurrency. */
 export function resolveTasks(tasks: readonly Task[], around: Surroundings): ResolvedTask[] {
   const faults: string[] = [];
-  const known = (task: Task, what: string, given: readonly string[] | null, names: readonly string[]) => {
-    for (const name of given ?? []) {
-      if (!names.includes(name)) {
-        faults.push(
-          `${task.file}:${task.line}: task "${task.name}": there is no ${what} "${name}"${didYouMean(name, names)}; ` +
-            `the configuration has ${names.map((other) => `"${other}"`).join(', ')}`,
-        );
-      }
-    }
-    return given ?? names;
-  };
-  const queues = new Map<string, Task>();
+  const sources = new Set(around.sources);
+  const results = new Set(around.results);
+  /** The first task that says the concurrency, by queue. */
+  const said = new Map<string, Task>();
   for (const task of tasks) {
+    const fault = (message: string) =>
+      faults.push(`${task.file}:${task.line}: task ${quote(task.name)}: ${message}`);
+    for (const message of unknown('database', task.db, sources)) fault(message);
+    for (const message of unknown('results backend', task.results, results)) fault(message);
     if (task.concurrency === null) continue;
     const queue = task.queue ?? around.default_queue;
-    const first = queues.get(queue);
-    if (first === undefined) queues.set(queue, task);
-    else if (first.concurrency !== task.concurrency) {
-      faults.push(
-        `${task.file}:${task.line}: task "${task.name}" says that queue "${queue}" has a concurrency of ` +
-          `${task.concurrency}, but "${first.name}" (${first.file}:${first.line}) says ${first.concurrency}`,
+    const first = said.get(queue);
+    if (first === undefined) {
+      said.set(queue, task);
+    } else if (first.concurrency !== task.concurrency) {
+      fault(
+        `it gives queue ${quote(queue)} a concurrency of ${task.concurrency}, but task ${quote(first.name)} ` +
+          `(${first.file}:${first.line}) gives it ${first.concurrency}; it belongs to the queue, so say it once`,
       );
     }
   }
-  const resolved = tasks.map((task): ResolvedTask => {
+  if (faults.length > 0) throw new TaskError(faults);
+  return tasks.map((task) => {
     const queue = task.queue ?? around.default_queue;
     return {
       ...task,
-      db: known(task, 'database', task.db, around.sources),
-      results: known(task, 'results backend', task.results, around.results),
+      db: task.db ?? [...sources],
+      results: task.results ?? [...results],
       queue,
-      concurrency: queues.get(queue)?.concurrency ?? around.default_concurrency,
+      concurrency: said.get(queue)?.concurrency ?? around.default_concurrency,
     };
   });
-  if (faults.length > 0) throw new TaskError(faults);
-  return resolved;
 }
 
-/** The concurrency of each queue that a task names, and of those asked for besides. */
+/** What is wrong with the names that a task gives, or with having none to choose from. */
+function unknown(what: string, given: readonly string[] | null, known: ReadonlySet<string>): string[] {
+  const list = [...known].map(quote).join(', ');
+  if (known.size === 0) return [`there is no ${what} in the configuration`];
+  return (given ?? [])
+    .filter((name) => !known.has(name))
+    .map((name) => {
+      const meant = didYouMean(name, known);
+      return `there is no ${what} ${quote(name)}${meant}${meant === '' ? ';' : ''} the configuration has ${list}`;
+    });
+}
+
+/** The concurrency of each of the queues: what the tasks say, or else the fallback. */
 export function queueConcurrency(
   tasks: readonly ResolvedTask[],
   queues: readonly string[],
   fallback: number,
 ): ReadonlyMap<string, number> {
-  const named = new Map(tasks.map((task) => [task.queue, task.concurrency]));
-  return new Map(queues.map((queue) => [queue, named.get(queue) ?? fallback]));
+  const said = new Map(tasks.map((task) => [task.queue, task.concurrency]));
+  return new Map(queues.map((queue) => [queue, said.get(queue) ?? fallback]));
 }

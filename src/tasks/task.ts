@@ -1,7 +1,7 @@
 /** A named SQL query from a .sql file, with its tags. */
 export interface Task {
   readonly name: string;
-  /** The query as written: line breaks kept, comment lines between its tags and its first line dropped. */
+  /** The query from its first line to its last, as written; comment lines before and after it are dropped. */
   readonly sql: string;
   /** Where it is from, for messages. `line` is that of its name tag, from 1. */
   readonly file: string;

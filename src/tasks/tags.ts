@@ -1,0 +1,104 @@
+/** The tags that a task can have. */
+import { suggest } from '../util/suggest.ts';
+import type { Task } from './task.ts';
+import { bytes, count, integer, names, queueName, seconds, truth, wholeSeconds } from './values.ts';
+
+/** What tags say about a task. */
+export type Tagged = Pick<
+  Task,
+  | 'db'
+  | 'results'
+  | 'queue'
+  | 'concurrency'
+  | 'raw'
+  | 'timeout'
+  | 'ttl'
+  | 'max_rows'
+  | 'max_bytes'
+  | 'priority'
+>;
+
+export const UNTAGGED: Tagged = {
+  db: null,
+  results: null,
+  queue: null,
+  concurrency: null,
+  raw: false,
+  timeout: null,
+  ttl: null,
+  max_rows: null,
+  max_bytes: null,
+  priority: null,
+};
+
+export interface Tag {
+  /** What it takes, for messages. */
+  readonly takes: string;
+  /** What the value says; undefined: the tag does not take it. */
+  read(value: string): Partial<Tagged> | undefined;
+}
+
+function tag<Key extends keyof Tagged>(
+  key: Key,
+  takes: string,
+  read: (text: string) => Tagged[Key] | undefined,
+): [string, Tag] {
+  return [
+    key,
+    {
+      takes,
+      read(text) {
+        const value = read(text);
+        return value === undefined ? undefined : { [key]: value };
+      },
+    },
+  ];
+}
+
+const COUNT = 'a whole number, 1 or more';
+
+/** All but `name`, which begins a task. By key: see `keyOf`. */
+export const TAGS: ReadonlyMap<string, Tag> = new Map([
+  tag('db', 'names of databases, with commas between them', names),
+  tag('results', 'names of results backends, with commas between them', names),
+  tag('queue', 'the name of one queue, without commas', queueName),
+  tag('concurrency', COUNT, count),
+  tag('raw', '1 or 0', truth),
+  tag('timeout', 'seconds, or a duration like 90s or 1h30m', seconds),
+  tag('ttl', 'whole seconds, or a duration like 90s or 1h30m', wholeSeconds),
+  tag('max_rows', COUNT, count),
+  tag('max_bytes', 'a number of bytes, with a unit if need be: 500000, 10MB, 1GiB', bytes),
+  tag('priority', 'a whole number', integer),
+]);
+
+/** The tag that a word in a file stands for: a key of TAGS, "name", or an "x-…"; null: none. */
+export function keyOf(word: string): string | null {
+  const lower = word.toLowerCase();
+  if (lower === 'conc') return 'concurrency';
+  if (lower === 'name' || TAGS.has(lower)) return lower;
+  return lower.startsWith('x-') && lower.length > 2 ? lower : null;
+}
+
+/** Slips in tags too short to guess by likeness: `row:` and `do:` are words of their own. */
+const SHORT_SLIPS: ReadonlyMap<string, string> = new Map([
+  ['bd', 'db'],
+  ['dbs', 'db'],
+  ['database', 'db'],
+  ['databases', 'db'],
+  ['arw', 'raw'],
+  ['rwa', 'raw'],
+  ['raws', 'raw'],
+  ['tll', 'ttl'],
+  ['ttll', 'ttl'],
+  ['cocn', 'conc'],
+  ['concs', 'conc'],
+]);
+
+/**
+ * The tag that was probably meant by a word that is none, or null. A job without the timeout that its task
+ * seems to have is worse than a comment that has to be put in other words.
+ */
+export function misspelt(word: string): string | null {
+  const long = [...TAGS.keys()].filter((key) => key.length >= 7);
+  return SHORT_SLIPS.get(word.toLowerCase()) ?? suggest(word, long) ?? suggest(word, ['name', 'queue'], 1);
+}
