@@ -116,7 +116,18 @@ for (const encoding of ['sqlite-file', 'rows'] as const satisfies Encoding[]) {
           bench.ledger.exec(schema(types, t_rows, u_rows));
           const job_id = `run_${++runs}`;
           const width = bench.ledger.prepare(sql).columns().length;
-          const before = read(bench.ledger, sql, width);
+          let before: string[][];
+          try {
+            before = read(bench.ledger, sql, width);
+          } catch (error) {
+            // An integer overflow, say: then that is what the report says, too.
+            assert.ok(error instanceof Error);
+            await assert.rejects(report(bench, job_id, sql, { encoding }), {
+              code: 'query_failed',
+              message: `db "ledger": ${error.message}`,
+            });
+            return;
+          }
           if (encoding === 'rows' && before.some(holdsInvalidText)) {
             await assert.rejects(report(bench, job_id, sql, { encoding }), /not UTF-8/);
             return;

@@ -59,6 +59,14 @@ export function failureOf(
   if (error instanceof DatabaseError) {
     return { code: error.code, message: error.message, transient: error.transient };
   }
+  if (error instanceof Error && 'syscall' in error && 'code' in error) {
+    // Of the file system. Its own message names the path.
+    return {
+      code: 'unavailable',
+      message: `${database}: ${String(error.code)} (${String(error.syscall)})`,
+      transient: true,
+    };
+  }
   const message = `${database}: ${error instanceof Error ? error.message : String(error)}`;
   const result = resultCode(error);
   if (result === null) return { code: 'query_failed', message, transient: false };

@@ -46,6 +46,7 @@ export class SqliteProcess<T extends Operations<T>> {
   readonly exited: Promise<void>;
   #next = 1;
   #alive = true;
+  #ending = false;
 
   /** `name` is how errors call the database, e.g. `db "ledger"`. */
   constructor(
@@ -112,6 +113,8 @@ export class SqliteProcess<T extends Operations<T>> {
 
   /** Ends the process at once; resolves when it is gone. */
   kill(): Promise<void> {
+    // Waited for, even if answers that were under way still come in.
+    this.#ending = true;
     if (this.#alive) this.#child.ref();
     this.#child.kill('SIGKILL');
     return this.exited;
@@ -132,6 +135,7 @@ export class SqliteProcess<T extends Operations<T>> {
 
   /** A process that waits for work does not keep this one running. */
   #rest(): void {
+    if (this.#ending) return;
     this.#child.unref();
     this.#child.channel?.unref();
     const lifeline = this.#child.stdio[LIFELINE];

@@ -16,7 +16,8 @@ const BUSY_MS = 60_000;
 
 /**
  * The catalog holds one row per published table. Staging tables are registered with their owner before the
- * first row is in them, and trash (tables that nobody wants, on their way out) until the last one is gone.
+ * first row is in them, and trash (tables that nobody wants, on their way out) until the last one is gone;
+ * `rows` and `bytes` are about how much there is in them at most, NULL where nobody knows.
  * A fence is remembered where there is no published table to tell it: begun, or dropped.
  */
 const SCHEMA = `
@@ -43,6 +44,8 @@ CREATE TABLE IF NOT EXISTS dungbeetle_staging (
   job_id TEXT NOT NULL,
   store_id TEXT NOT NULL,
   fence INTEGER NOT NULL,
+  rows INTEGER,
+  bytes INTEGER,
   created_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dungbeetle_fences (
@@ -75,7 +78,7 @@ export class ResultsFile {
         db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
         // legacy_alter_table: a rename must not rewrite the views that people have made over result tables.
         db.exec(
-          'PRAGMA journal_mode = WAL; PRAGMA legacy_alter_table = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864',
+          'PRAGMA journal_mode = WAL; PRAGMA legacy_alter_table = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0',
         );
         const [mode] = Object.values(db.prepare('PRAGMA journal_mode').get() ?? {});
         if (mode !== 'wal') throw new DatabaseError('unavailable', `the file cannot be put into WAL mode`);

@@ -1,5 +1,6 @@
 /** SQLite as a results backend. All writing is done by one child process per backend. */
 import { resolve as absolute, basename, dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { entry } from '../../util/entry.ts';
 import type {
   Accept,
@@ -32,6 +33,8 @@ export interface SqliteResultsOptions {
 /** A result up to this size is copied in its publishing transaction. */
 const SMALL_ROWS = 2_000;
 const SMALL_BYTES = 512 * 1024;
+/** How long closing in order may take, ms. */
+const CLOSE_MS = 5_000;
 /** SQLite's limit (SQLITE_MAX_COLUMN). */
 const MOST_COLUMNS = 2_000;
 
@@ -57,6 +60,8 @@ export class SqliteResults implements ResultsBackend {
     this.#setup = { path: file, database: `results "${name}"`, results_table };
     this.#directory = join(dirname(file), `${basename(file)}-staging`);
     this.accepts = [{ encoding: 'sqlite-file', directory: this.#directory }, { encoding: 'rows' }];
+    // A process takes a while to start: the first report should not wait for it.
+    this.#process();
   }
 
   /** The child process, if one is running. */
@@ -74,6 +79,7 @@ export class SqliteResults implements ResultsBackend {
         `the result has ${result.columns.length} columns, a SQLite table at most ${MOST_COLUMNS}`,
       );
     }
+    // In this order: on a full disk it takes the staging file's room to get rid of the staging table.
     const cleanups: (() => Promise<unknown>)[] = [];
     try {
       const spooled = await this.#staged(result, options, cleanups);
@@ -85,7 +91,7 @@ export class SqliteResults implements ResultsBackend {
 
       let staging: string | null = null;
       if (staged.rows > SMALL_ROWS || staged.bytes > SMALL_BYTES) {
-        staging = await this.#call('begin', { owner, columns });
+        staging = await this.#call('begin', { owner, columns, staged });
         const table = staging;
         cleanups.push(() => this.#call('discard', { staging: table }));
         const bytesPerRow = staged.bytes / Math.max(1, staged.rows);
@@ -106,9 +112,11 @@ export class SqliteResults implements ResultsBackend {
       signal.throwIfAborted();
       throw error;
     } finally {
-      // What cannot be cleaned up now (the disk is away, say) is found by the next sweep; the error that
-      // led here is the one to tell.
-      await Promise.allSettled(cleanups.toReversed().map((clean) => clean()));
+      for (const clean of cleanups) {
+        // What cannot be cleaned up now (the disk is away, say) is found by the next sweep; the error that
+        // led here is the one to tell.
+        await clean().catch(() => {});
+      }
     }
   }
 
@@ -152,12 +160,14 @@ export class SqliteResults implements ResultsBackend {
     this.#closed = true;
     const writer = this.#writer;
     if (writer === null || !writer.alive) return;
-    try {
-      await writer.call('close', null);
-    } catch {
+    const clock = new AbortController();
+    const closed = writer.call('close', null).catch(() => {
       // It has ended by itself, or cannot close in order (the disk is full, say): the file's log is intact,
       // and whoever opens the file next goes on from there.
-    }
+    });
+    // Nor does anybody wait for another process that sits on the file.
+    await Promise.race([closed, delay(CLOSE_MS, null, { signal: clock.signal })]);
+    clock.abort();
     await writer.kill();
   }
 
@@ -171,9 +181,8 @@ export class SqliteResults implements ResultsBackend {
     }
     const { signal, limits, owner, onProgress } = options;
     const file = stagingFile(this.#directory, owner);
-    cleanups.push(() => removeStagingFile(file));
     const unspool = () => this.#call('unspool', { file });
-    cleanups.push(unspool);
+    cleanups.push(unspool, () => removeStagingFile(file));
     await this.#call('spool', { file, columns });
     for await (const rows of body.batches) {
       const so_far = await this.#abortable(signal, this.#call('append', { file, rows }));
@@ -219,11 +228,16 @@ export class SqliteResults implements ResultsBackend {
     onEvent?: (event: EventOf<WriterOperations[K]>) => void,
   ): Promise<WriterOperations[K]['reply']> {
     if (this.#closed) return Promise.reject(this.#error('unavailable', 'is closed'));
+    return this.#process().call(op, request, onEvent);
+  }
+
+  /** The writer, a new one if it has ended. */
+  #process(): SqliteProcess<WriterOperations> {
     if (this.#writer === null || !this.#writer.alive) {
       const module = entry(import.meta.url, './writer-process');
       this.#writer = new SqliteProcess(module, this.#setup.database, {}, [JSON.stringify(this.#setup)]);
     }
-    return this.#writer.call(op, request, onEvent);
+    return this.#writer;
   }
 
   /** Does not wait for what the signal makes pointless; that ends by itself or is discarded. */

@@ -1,6 +1,5 @@
 /** The child process of a source: opens the database read-only for each request and runs one query. */
-import { existsSync, mkdirSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { Argument, Column } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
@@ -10,6 +9,7 @@ import { fileUri } from './quote.ts';
 import { RowReader, readerSql, readRows } from './row-reader.ts';
 import { serve } from './serve.ts';
 import type { QueryRequest, SourceOperations, Target } from './source-operations.ts';
+import { makeStagingFolder } from './staging-file.ts';
 import { type ParsedStatement, parseStatement } from './statement.ts';
 
 /** How long a query waits for a writer that holds the file (rollback journal), ms. */
@@ -183,7 +183,7 @@ function stage(
   { parsed, columns, unproven }: Query,
   { args, file, max_rows }: SourceOperations['stage']['request'],
 ): SourceOperations['stage']['reply'] {
-  mkdirSync(dirname(file), { recursive: true });
+  makeStagingFolder(file);
   db.prepare('ATTACH ? AS stage').run(file);
   // The file is worth nothing until it is complete, and then it is read once and removed.
   db.exec(

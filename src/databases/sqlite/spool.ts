@@ -1,9 +1,8 @@
 /** Collects rows from JavaScript in a staging file, as a SQLite source would have made it. */
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Column, ColumnType, Value } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
+import { makeStagingFolder } from './staging-file.ts';
 import { AffinityProbe, DECLARED, SEEN, typeOfSeen } from './types.ts';
 import type { StagedRows } from './writer-operations.ts';
 
@@ -36,7 +35,7 @@ export class Spool {
   #rows = 0;
 
   constructor(file: string, columns: readonly Column[]) {
-    mkdirSync(dirname(file), { recursive: true });
+    makeStagingFolder(file);
     this.#file = file;
     this.#columns = columns;
     this.#seen = columns.map(() => 0);

@@ -3,14 +3,24 @@
  * has left can be removed by another one.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Owner } from '../database.ts';
 
 /** A fresh name for an attempt's staging file. */
 export function stagingFile(directory: string, owner: Pick<Owner, 'store_id' | 'fence'>): string {
   const unique = randomBytes(6).toString('hex');
   return join(directory, `${storeKey(owner.store_id)}.${owner.fence}.${unique}.staging`);
+}
+
+/** Makes the folder of staging files, but not the folders that it is in: those are not ours to make up. */
+export function makeStagingFolder(file: string): void {
+  try {
+    mkdirSync(dirname(file));
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  }
 }
 
 export interface StagingFile {

@@ -51,7 +51,11 @@ export type WriterOperations = {
 
   /** Makes and registers a staging table; its name. */
   begin: {
-    readonly request: { readonly owner: Owner; readonly columns: readonly ResultColumn[] };
+    readonly request: {
+      readonly owner: Owner;
+      readonly columns: readonly ResultColumn[];
+      readonly staged: StagedRows;
+    };
     readonly reply: string;
   };
   /** Copies staged rows into a staging table, a few at a time. */

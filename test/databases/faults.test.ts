@@ -1,0 +1,253 @@
+/** What happens to the results file happens to reports: they fail as they should, and leave nothing. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { type TestContext, test } from 'node:test';
+import { DatabaseError } from '../../src/databases/errors.ts';
+import { tempFolder } from '../support/folder.ts';
+import { until } from '../support/until.ts';
+import {
+  type Bench,
+  closing,
+  isRunning,
+  never,
+  numbers,
+  openBench,
+  openReader,
+  openTestResults,
+  report,
+  stagingFiles,
+  tablesIn,
+} from './support.ts';
+
+function unavailable(message: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof DatabaseError, String(error));
+    assert.deepEqual([error.code, error.transient], ['unavailable', true], error.message);
+    assert.match(error.message, message);
+    return true;
+  };
+}
+
+/** The one process that writes the results file. */
+function writerOf({ results }: Pick<Bench, 'results'>): number {
+  const [pid] = results.pids;
+  assert.ok(pid !== undefined);
+  return pid;
+}
+
+test('a writer killed while it loads: nothing can be seen, the next one works', async (t) => {
+  const bench = await openBench(t);
+  await report(bench, 'job', numbers(3));
+  for (const encoding of ['sqlite-file', 'rows'] as const) {
+    const pid = writerOf(bench);
+    let killed = false;
+    await assert.rejects(
+      report(bench, 'job', numbers(200_000), {
+        encoding,
+        onProgress: ({ phase, rows }) => {
+          if (phase !== 'load' || rows === 0 || killed) return;
+          killed = true;
+          process.kill(pid, 'SIGKILL');
+        },
+      }),
+      unavailable(/ended by SIGKILL|no longer being written/),
+    );
+    assert.equal(isRunning(pid), false);
+    const { table } = await report(bench, 'other', numbers(5));
+    const reader = bench.reader();
+    await until('the staging table is gone', () => tablesIn(reader).length === 2);
+    assert.deepEqual(tablesIn(reader), ['results_job', table]);
+    assert.equal(reader.prepare('SELECT count(*) AS n FROM results_job').get()?.['n'], 3);
+    assert.deepEqual(stagingFiles(bench.folder), []);
+  }
+});
+
+test('a writer killed before it publishes is replaced in time', async (t) => {
+  const bench = await openBench(t);
+  for (const rows of [3, 20_000]) {
+    const { rows: published } = await report(bench, `job_${rows}`, numbers(rows), {
+      confirm: async () => {
+        const pid = writerOf(bench);
+        process.kill(pid, 'SIGKILL');
+        await until('it is gone', () => !isRunning(pid));
+        await until('that is known', () => !bench.results.pids.includes(pid));
+      },
+    });
+    assert.equal(published, rows);
+  }
+});
+
+test('a file deleted or replaced under the writer', async (t) => {
+  const bench = await openBench(t);
+  const file = join(bench.folder, 'results.db');
+  for (const change of ['deleted', 'replaced'] as const) {
+    await report(bench, 'job', numbers(3));
+    for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
+    if (change === 'replaced') {
+      const db = new DatabaseSync(file);
+      db.exec('CREATE TABLE theirs(a)');
+      db.close();
+    }
+    await assert.rejects(report(bench, 'next', numbers(3)), unavailable(/ended by SIGKILL/));
+    const { table } = await report(bench, 'next', numbers(4));
+    const reader = openReader(t, file);
+    assert.deepEqual(tablesIn(reader), change === 'replaced' ? [table, 'theirs'] : [table]);
+    assert.equal(reader.prepare(`SELECT count(*) AS n FROM ${table}`).get()?.['n'], 4);
+  }
+});
+
+test('a file deleted while a result is being loaded', async (t) => {
+  const bench = await openBench(t);
+  const file = join(bench.folder, 'results.db');
+  await report(bench, 'job', numbers(3));
+  const deleting = report(bench, 'job', numbers(20_000), {
+    confirm: async () => {
+      for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
+    },
+  });
+  await assert.rejects(deleting, unavailable(/ended by SIGKILL/));
+  assert.equal((await report(bench, 'job', numbers(4))).rows, 4);
+});
+
+test('what is no database, or a damaged one, is no matter of waiting', async (t) => {
+  const folder = tempFolder(t);
+  const file = join(folder, 'results.db');
+  writeFileSync(file, 'this is no database'.repeat(1_000));
+  closing(t, () => {});
+  const bench = { ...(await openBench(t)), results: await openTestResults(t, file) };
+  const permanent = (error: unknown) => {
+    assert.ok(error instanceof DatabaseError);
+    assert.deepEqual([error.code, error.transient], ['query_failed', false]);
+    assert.match(
+      error.message,
+      /results "reports": (file is not a database|database disk image is malformed)/,
+    );
+    return true;
+  };
+  await assert.rejects(bench.results.ping(never()), permanent);
+  await assert.rejects(report(bench, 'job', numbers(3)), permanent);
+  assert.equal(readFileSync(file, 'utf8').slice(0, 7), 'this is', 'it is not touched');
+  // Once it is mended, it is used.
+  rmSync(file);
+  await report(bench, 'job', numbers(30_000));
+  await bench.results.close();
+
+  const { size } = statSync(file);
+  writeFileSync(file, Buffer.concat([readFileSync(file).subarray(0, 4096), Buffer.alloc(size - 4096, 0x55)]));
+  const damaged = { ...bench, results: await openTestResults(t, file) };
+  await assert.rejects(report(damaged, 'job', numbers(3)), permanent);
+  assert.deepEqual(stagingFiles(folder), []);
+});
+
+test('a folder that is not there, and comes', async (t) => {
+  const bench = await openBench(t);
+  const folder = join(bench.folder, 'not', 'yet');
+  const results = await openTestResults(t, join(folder, 'results.db'));
+  await assert.rejects(results.ping(never()), unavailable(/unable to open database file/));
+  for (const encoding of ['sqlite-file', 'rows'] as const) {
+    await assert.rejects(report({ ...bench, results }, 'job', numbers(3), { encoding }), unavailable(/./));
+  }
+  mkdirSync(folder, { recursive: true });
+  await results.ping(never());
+  assert.equal((await report({ ...bench, results }, 'job', numbers(3))).rows, 3);
+});
+
+/** A file system of its own, in memory, that ends with the test; null where that is not allowed. */
+function mounted(t: TestContext, options: string): string | null {
+  const folder = tempFolder(t);
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'none', folder], { stdio: 'ignore' });
+  } catch {
+    t.skip('needs the right to mount a file system');
+    return null;
+  }
+  closing(t, () => {
+    execFileSync('umount', ['-l', folder]);
+  });
+  return folder;
+}
+
+test('a full disk fails the report, which runs once there is room', async (t) => {
+  closing(t, () => {});
+  const bench = await openBench(t);
+  const folder = mounted(t, 'size=6m');
+  if (folder === null) return;
+  const results = await openTestResults(t, join(folder, 'results.db'));
+  const here = { ...bench, results };
+  await report(here, 'kept', numbers(1_000));
+  const full = unavailable(/full|disk I\/O error/);
+  for (const encoding of ['sqlite-file', 'rows'] as const) {
+    // Fits neither as a staging file, nor the second time as a table.
+    for (const rows of [300_000, 80_000]) {
+      await assert.rejects(report(here, 'large', numbers(rows), { encoding }), full, `${encoding} ${rows}`);
+      assert.deepEqual(stagingFiles(folder), []);
+    }
+  }
+  const reader = openReader(t, join(folder, 'results.db'));
+  assert.equal(reader.prepare('SELECT count(*) AS n FROM results_kept').get()?.['n'], 1_000);
+  await until('it has recovered by itself', async () => {
+    await results.sweep({
+      store_id: 'store',
+      liveFences: async () => new Set(),
+      judge: async () => 'undecided',
+    });
+    return tablesIn(reader).length === 1;
+  });
+  assert.equal((await report(here, 'large', numbers(20_000))).rows, 20_000);
+
+  // Not a byte left.
+  const filler = join(folder, 'filler');
+  let size = 8 * 1024 * 1024;
+  while (size >= 1) {
+    try {
+      writeFileSync(filler, Buffer.alloc(size), { flag: 'a' });
+    } catch {
+      size = Math.floor(size / 2);
+    }
+  }
+  for (const encoding of ['sqlite-file', 'rows'] as const) {
+    await assert.rejects(report(here, 'tiny', numbers(2_000), { encoding }), unavailable(/./));
+  }
+  rmSync(filler);
+  assert.equal((await report(here, 'tiny', numbers(2_000))).rows, 2_000);
+  assert.equal(reader.prepare('SELECT count(*) AS n FROM results_kept').get()?.['n'], 1_000);
+});
+
+test('a file system that is read-only for a while', async (t) => {
+  closing(t, () => {});
+  const bench = await openBench(t);
+  const folder = mounted(t, 'size=20m');
+  if (folder === null) return;
+  const here = { ...bench, results: await openTestResults(t, join(folder, 'results.db')) };
+  await report(here, 'job', numbers(3));
+  await here.results.close();
+  execFileSync('mount', ['-o', 'remount,ro', folder]);
+  const again = { ...bench, results: await openTestResults(t, join(folder, 'results.db')) };
+  await assert.rejects(again.results.ping(never()), unavailable(/./));
+  for (const encoding of ['sqlite-file', 'rows'] as const) {
+    await assert.rejects(report(again, 'job', numbers(4), { encoding }), unavailable(/./));
+  }
+  execFileSync('mount', ['-o', 'remount,rw', folder]);
+  assert.equal((await report(again, 'job', numbers(5))).rows, 5);
+});
+
+test('another process that sits on the file is waited for', async (t) => {
+  const bench = await openBench(t);
+  await report(bench, 'job', numbers(3));
+  const stranger = new DatabaseSync(join(bench.folder, 'results.db'));
+  closing(t, () => stranger.close());
+  stranger.exec('BEGIN IMMEDIATE');
+  let done = false;
+  const waiting = report(bench, 'job', numbers(4)).then(() => {
+    done = true;
+  });
+  // It is in line: what is asked after it is not answered either.
+  const ping = bench.results.ping(AbortSignal.timeout(1_000));
+  await assert.rejects(ping, { name: 'TimeoutError' });
+  assert.equal(done, false);
+  stranger.exec('COMMIT');
+  await waiting;
+});
