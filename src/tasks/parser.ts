@@ -124,13 +124,7 @@ class Reader {
       if (!drops) draft.needed = draft.body.length;
       draft.lexer.read(content, number);
     } else if (COMMENT_LINE.test(content)) {
-      const meant = draft.name === null ? null : misspelt(word);
-      if (meant !== null) {
-        this.#fault(
-          number,
-          `there is no tag ${quote(word)}; did you mean "${meant}"? (if it is a comment, leave out the colon)`,
-        );
-      }
+      if (draft.name !== null) this.#checkSpelling(content, number);
     } else if (content.trim() !== '') {
       draft.body.push(line);
       draft.needed = 1;
@@ -163,6 +157,18 @@ class Reader {
     } else {
       this.#lines.set(given, line);
     }
+  }
+
+  /** Among the tags, a comment that looks like one is a fault: see `misspelt`. */
+  #checkSpelling(comment: string, line: number): void {
+    const [before = '', ...after] = comment.split(':', 2);
+    const word = before.replace(/^\s*--/, '').trim();
+    const meant = after.length === 0 ? null : misspelt(word);
+    if (meant === null || comment.startsWith('::', before.length)) return;
+    this.#fault(
+      line,
+      `there is no tag ${quote(word)}; did you mean "${meant}"? (if it is a comment, leave out the colon)`,
+    );
   }
 
   #tag(draft: Draft, key: string, word: string, value: string, line: number): void {

@@ -1,0 +1,5 @@
+-- name: windows
+SELECT 'C:\'
+-- queue: q
+-- name: b
+SELECT 2

@@ -1,0 +1,21 @@
+-- name: a
+-- db: x,,y
+-- results:
+-- queue: a, b
+-- raw: maybe
+-- concurrency: 0
+-- timeout: 5 minutes
+-- ttl: 1500ms
+-- max_rows: 1e6
+-- max_bytes: 10M
+-- priority: high
+SELECT 1
+-- name: b
+-- db: ,
+-- concurrency: 1.5
+-- timeout: 0
+-- ttl: -1h
+-- max_rows: -1
+-- max_bytes: 1.5GB
+-- priority: 3000000000
+SELECT 2

@@ -1,0 +1,4 @@
+﻿-- name: a
+SELECT 1
+﻿-- name: b
+SELECT 2

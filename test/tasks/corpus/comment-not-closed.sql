@@ -1,0 +1,3 @@
+/* A header
+-- name: a
+SELECT 1

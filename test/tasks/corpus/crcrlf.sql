@@ -1,0 +1,4 @@
+-- name: one
+-- db: a
+SELECT 1
+FROM t

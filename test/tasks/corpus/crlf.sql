@@ -1,0 +1,10 @@
+-- name: one
+-- db: a
+
+SELECT *
+  FROM t; -- done
+
+-- name: two
+SELECT 'a
+
+b'

@@ -1,0 +1,8 @@
+
+-- name: first
+
+
+-- name: clone
+
+SELECT * FROM foo;
+

@@ -1,0 +1,3 @@
+-- name: a
+SELECT * FROM t
+-- all of itWHERE user_id = ?

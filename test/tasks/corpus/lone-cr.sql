@@ -1,0 +1,1 @@
+-- name: old_macSELECT 1

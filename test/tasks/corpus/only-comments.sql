@@ -1,0 +1,3 @@
+-- Reports of the accounting department.
+-- Ask: accounting@example.com
+/* none yet */

@@ -1,0 +1,7 @@
+
+-- Reports
+
+/* by us */
+SELECT 1;
+-- name: a
+SELECT 2

@@ -1,0 +1,23 @@
+-- name: a
+-- results::json
+-- resluts::json
+-- timeout 5
+-- no timeout: it is quick
+-- conccurrency: 5
+-- concurency: 5
+-- quue: 5
+-- timout: 5
+-- max-rows: 5
+-- maxbytes: 5
+-- max_row: 5
+-- result: 5
+-- priorty: 5
+-- databases: 5
+-- dbs: 5
+-- TLL: 5
+-- rwa: 5
+-- nmae: 5
+-- max rows: 5
+-- time out: 5
+SELECT 1
+-- timout: in a query, a comment

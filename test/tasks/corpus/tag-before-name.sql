@@ -1,0 +1,3 @@
+-- queue: q
+-- name: a
+SELECT 2
