@@ -9,8 +9,9 @@ if (major < 22 || (major === 22 && minor < 18)) {
   );
   process.exit(1);
 }
-const built = new URL('../dist/cli.js', import.meta.url);
+// A checkout runs its sources as they are, whatever was built once; the package has only what was built.
+const source = new URL('../src/cli.ts', import.meta.url);
 const { main } = await import(
-  existsSync(built) ? built.href : new URL('../src/cli.ts', import.meta.url).href
+  existsSync(source) ? source.href : new URL('../dist/cli.js', import.meta.url).href
 );
 await main();

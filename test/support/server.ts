@@ -35,8 +35,8 @@ export class TestServer {
   readonly #listening: Promise<void>;
   readonly #exited: Promise<number | NodeJS.Signals>;
 
-  constructor(args: readonly string[], options: { cwd: string; env?: Record<string, string> }) {
-    this.child = spawn(process.execPath, [BIN, ...args], {
+  constructor(args: readonly string[], options: { cwd: string; env?: Record<string, string>; bin?: string }) {
+    this.child = spawn(process.execPath, [options.bin ?? BIN, ...args], {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
