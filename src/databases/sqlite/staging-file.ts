@@ -4,7 +4,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Owner } from '../database.ts';
 
@@ -53,7 +53,18 @@ export async function listStagingFiles(directory: string): Promise<readonly Stag
   return files;
 }
 
-/** With the journal that SQLite may have left beside it. */
+/**
+ * With the journal that SQLite may have left beside it. By `unlink`, not `rm`, whose `lstat` runs on the
+ * event loop and there waits for whoever else uses the folder.
+ */
 export async function removeStagingFile(path: string): Promise<void> {
-  await Promise.all([path, `${path}-journal`].map((each) => rm(each, { force: true })));
+  await Promise.all(
+    [path, `${path}-journal`].map(async (each) => {
+      try {
+        await unlink(each);
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+      }
+    }),
+  );
 }
