@@ -9,8 +9,9 @@ import { DatabaseError } from '../errors.ts';
 import { tableNames } from '../names.ts';
 import { quoteName } from './quote.ts';
 import { isReserved } from './results-file.ts';
+import type { StagedRows } from './staging-file.ts';
 import type { Step } from './turns.ts';
-import type { Publication, StagedRows, WriterOperations } from './writer-operations.ts';
+import type { Publication, WriterOperations } from './writer-operations.ts';
 
 /** SQLite has no limit to a name; this one keeps names usable elsewhere. */
 const MOST_NAME_BYTES = 255;

@@ -17,9 +17,10 @@ import type {
 import { DatabaseError } from '../errors.ts';
 import { columnNames } from '../names.ts';
 import { type EventOf, SqliteProcess } from './process.ts';
+import type { StagedRows } from './staging-file.ts';
 import { listStagingFiles, removeStagingFile, stagingFile, storeKey } from './staging-file.ts';
 import { DECLARED } from './types.ts';
-import type { Publication, StagedRows, WriterOperations, WriterSetup } from './writer-operations.ts';
+import type { Publication, WriterOperations, WriterSetup } from './writer-operations.ts';
 
 export interface SqliteResultsOptions {
   /** The backend's name in the configuration; errors call it `results "name"`. */

@@ -2,9 +2,8 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Column, ColumnType, Value } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
-import { makeStagingFolder } from './staging-file.ts';
+import { makeStagingFolder, type StagedRows } from './staging-file.ts';
 import { AffinityProbe, DECLARED, SEEN, typeOfSeen } from './types.ts';
-import type { StagedRows } from './writer-operations.ts';
 
 /** Rows of one INSERT: enough that the cost of a call does not count; SQLite's limit is 32,766 values. */
 const ROWS_AT_ONCE = 20;

@@ -23,6 +23,13 @@ export function makeStagingFolder(file: string): void {
   }
 }
 
+/** A complete table `rows` in a file: see `sqlite-file` in the contract. */
+export interface StagedRows {
+  readonly file: string;
+  readonly rows: number;
+  readonly bytes: number;
+}
+
 export interface StagingFile {
   readonly path: string;
   /** Compare with `storeKey`. */

@@ -1,6 +1,7 @@
 /** What the child process of a results file does. */
 import type { Column, Owner, ResultColumn, ResultTable, Value } from '../database.ts';
 import type { Sealed } from './spool.ts';
+import type { StagedRows } from './staging-file.ts';
 
 /** Given to the process as its one argument, in JSON. */
 export interface WriterSetup {
@@ -9,13 +10,6 @@ export interface WriterSetup {
   readonly database: string;
   /** Table name, with %s for the job id. */
   readonly results_table: string;
-}
-
-/** A complete table `rows` in a file: see `sqlite-file` in the contract. */
-export interface StagedRows {
-  readonly file: string;
-  readonly rows: number;
-  readonly bytes: number;
 }
 
 export interface Publication {
