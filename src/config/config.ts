@@ -58,10 +58,8 @@ export interface SqliteSourceConfig {
   readonly path: string;
   /** The most queries that run at once. */
   readonly max_active: number;
-  /** The most connections kept open (processes kept warm) between queries. */
+  /** The most processes kept warm between queries. */
   readonly max_idle: number;
-  /** How long a connection may take to be ready, waiting for locks included. */
-  readonly connect_timeout_ms: number;
 }
 
 export interface SqliteResultsConfig {
@@ -72,9 +70,6 @@ export interface SqliteResultsConfig {
   readonly results_table: string;
   /** How long a result table is kept when neither job nor task says; null: until it is dropped. */
   readonly ttl_ms: number | null;
-  readonly max_active: number;
-  readonly max_idle: number;
-  readonly connect_timeout_ms: number;
 }
 
 // One engine so far; the next one joins these unions and the tables in schema.ts.

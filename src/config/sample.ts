@@ -65,7 +65,7 @@ dsn = "sqlite:results.db"
 results_table = "results_%s"
 # How long a result table is kept when neither the job nor its task says; 0: until it is deleted.
 # ttl = 0
-# Connections: the most at once (0: as many as jobs run), the most kept open, how long one may take.
+# For databases with connections; without effect on a SQLite file.
 # max_active = 0
 # max_idle = 2
 # connect_timeout = "10s"
@@ -75,8 +75,10 @@ results_table = "results_%s"
 [db.my_db]
 type = "sqlite"
 dsn = "sqlite:my.db"
+# The most queries at once (0: as many as jobs run), and the most processes kept warm between them.
 # max_active = 0
 # max_idle = 2
+# For databases with connections; without effect on a SQLite file.
 # connect_timeout = "10s"
 `;
 

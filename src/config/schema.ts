@@ -98,13 +98,17 @@ function engine<Keys extends TProperties, Config>(
 
 const type = text('the engine', {});
 
-/** The keys that sources and results backends share. */
+/**
+ * The keys of a pool of connections, which sources and results backends share. SQLite has nothing to connect
+ * to: a source's `max_active` and `max_idle` are its processes; the others are taken, since the Go server's
+ * configurations have them, and mean nothing.
+ */
 const pool = {
   max_active: integer('the most queries at once; 0: as many as jobs', 0, 10_000, { default: 0 }),
   max_idle: integer('the most connections kept open between queries', 0, 10_000, { default: 2 }),
   connect_timeout: duration(
     'how long a connection may take to be ready',
-    { min_ms: 1, max_ms: HOUR_MS },
+    { min_ms: 0, max_ms: HOUR_MS },
     { default: '10s' },
   ),
 };
@@ -167,7 +171,6 @@ export const sources: Readonly<Record<string, Engine<SourceConfig>>> = {
     path: around.file('dsn', values.dsn),
     max_active: values.max_active || around.worker_concurrency,
     max_idle: values.max_idle,
-    connect_timeout_ms: values.connect_timeout,
   })),
 };
 
@@ -195,9 +198,6 @@ export const backends: Readonly<Record<string, Engine<ResultsConfig>>> = {
       path: around.file('dsn', values.dsn),
       results_table: values.results_table,
       ttl_ms: values.ttl,
-      max_active: values.max_active || around.worker_concurrency,
-      max_idle: values.max_idle,
-      connect_timeout_ms: values.connect_timeout,
     }),
   ),
 };

@@ -40,9 +40,6 @@ test('two databases are enough; all else has defaults', (t) => {
         path: join(folder, 'results.db'),
         results_table: 'results_%s',
         ttl_ms: null,
-        max_active: 10,
-        max_idle: 2,
-        connect_timeout_ms: 10_000,
       },
     },
   );
@@ -54,7 +51,6 @@ test('two databases are enough; all else has defaults', (t) => {
         path: join(folder, 'ledger.db'),
         max_active: 10,
         max_idle: 2,
-        connect_timeout_ms: 10_000,
       },
     },
   );
@@ -133,9 +129,6 @@ connect_timeout = "10s"
         path: '/r/results.db',
         results_table: 'report_%s_v1',
         ttl_ms: 86_400_000,
-        max_active: 3,
-        max_idle: 1,
-        connect_timeout_ms: 2_000,
       },
     }),
     db: Object.assign(Object.create(null), {
@@ -144,7 +137,6 @@ connect_timeout = "10s"
         path: join(folder, 'plain path.db'),
         max_active: 100,
         max_idle: 0,
-        connect_timeout_ms: 10_000,
       },
     }),
   });
