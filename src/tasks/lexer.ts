@@ -20,25 +20,23 @@ interface Dialect {
   readonly line_comment: RegExp;
 }
 
-const DIALECTS: readonly Dialect[] = [
-  // Postgres
-  {
+export const DIALECTS = {
+  postgres: {
     escaping: '',
     escape_strings: true,
     nested_comments: true,
     bracketed_names: false,
     line_comment: /--/y,
   },
-  // SQLite
-  {
+  sqlite: {
     escaping: '',
     escape_strings: false,
     nested_comments: false,
     bracketed_names: true,
     line_comment: /--/y,
   },
-  // MySQL and MariaDB: without a blank after it, -- is minus minus
-  {
+  /** And MariaDB. Without a blank after it, -- is minus minus. */
+  mysql: {
     escaping: `'"`,
     escape_strings: false,
     nested_comments: false,
@@ -46,15 +44,14 @@ const DIALECTS: readonly Dialect[] = [
     // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters count as blanks here
     line_comment: /--(?=[\u0000-\u0020]|$)|#/y,
   },
-  // ClickHouse
-  {
+  clickhouse: {
     escaping: `'"\``,
     escape_strings: false,
     nested_comments: false,
     bracketed_names: false,
     line_comment: /--|#[ !]/y,
   },
-];
+} satisfies Readonly<Record<string, Dialect>>;
 
 /** What a line is in the middle of. */
 type Open =
@@ -66,7 +63,7 @@ type Open =
 export type Place = 'code' | 'inside' | 'unclear';
 
 export class Lexer {
-  readonly #readings: readonly Reading[] = DIALECTS.map((dialect) => new Reading(dialect));
+  readonly #readings: readonly Reading[] = Object.values(DIALECTS).map((dialect) => new Reading(dialect));
 
   /** Reads one line, without its line break. `number` is for `codeAt` and `openedAt`. */
   read(line: string, number: number): void {
@@ -105,7 +102,8 @@ const TOKEN = /[\w\u0080-\uffff][\w$\u0080-\uffff]*|[^\s;]/g;
 const DOLLAR_QUOTE = /\$(?![0-9])[\w\u0080-\uffff]*\$/y;
 const COMMENT_MARK = /\/\*|\*\//g;
 
-class Reading {
+/** One database's way to read. */
+export class Reading {
   readonly #dialect: Dialect;
   open: Open | null = null;
   openedAt = 0;

@@ -11,14 +11,14 @@ interface Query {
   readonly tags: Map<string, string>;
 }
 
-/** goyesql v2's scanner.go and parser_line.go, word for word; null: an error. */
+/** goyesql v2's scanner.go and parser_line.go, with Go's \s and dot; null: an error. */
 function goyesql(text: string): Map<string, Query> | null {
   const queries = new Map<string, Query>();
   let name = '';
   for (const raw of text.split('\n')) {
     // bufio.ScanLines drops one CR, parseLine trims blanks only.
     const line = raw.replace(/\r$/, '').replace(/^ +| +$/g, '');
-    const tag = /^\s*--\s*(.+)\s*:\s*(.+)/.exec(line);
+    const tag = /^[\t\f\r ]*--[\t\f\r ]*([^\n]+)[\t\f\r ]*:[\t\f\r ]*([^\n]+)/.exec(line);
     if (line === '') continue;
     if (tag !== null) {
       const [, key = '', value = ''] = tag;
@@ -31,7 +31,7 @@ function goyesql(text: string): Map<string, Query> | null {
         if (tags === undefined || tags.has(key)) return null;
         tags.set(key, value);
       }
-    } else if (!/^\s*--\s*(.*)/.test(line)) {
+    } else if (!/^[\t\f\r ]*--/.test(line)) {
       const query = queries.get(name);
       if (name === '' || query === undefined) return null;
       query.sql += query.sql === '' ? line : ` ${line}`;

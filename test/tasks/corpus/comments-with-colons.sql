@@ -4,6 +4,7 @@
 -- Note: amounts are in cents
 -- todo: nothing
 -- row: one for each user
+-- x-: no tag
 -- e.g. this: that
 -- name::text is a cast and no tag
 --

@@ -1,0 +1,3 @@
+﻿/* The header. */
+-- name: a
+SELECT 1
