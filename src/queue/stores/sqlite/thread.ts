@@ -13,8 +13,11 @@ import type { Happened, Seen, Session } from './session.ts';
 
 /** The most calls of one transaction, so that none waits long for its neighbours. */
 const BATCH = 500;
-/** Change events come in bursts: between two looks at least this long, ms. */
-const LOOK_EVERY_MS = 4;
+/**
+ * When to look, after the file system told of a change, ms: not at once, since changes come in bursts; and again
+ * if there was nothing to see, since the change is told when it is written, and seen when it is on the disk.
+ */
+const LOOKS_MS = [1, 4, 16, 64, 256];
 /** A clock that is set back by less than this stands still instead, so that the order of posting holds, ms. */
 const CLOCK_STEP_MS = 2_000;
 
@@ -30,6 +33,7 @@ let watching = false;
 let watcher: FSWatcher | undefined;
 let poll: NodeJS.Timeout | undefined;
 let look: NodeJS.Timeout | undefined;
+let lookStep = 0;
 
 const file = open();
 // From here on it knows what others do.
@@ -161,29 +165,38 @@ function setWatching(on: boolean): void {
   if (!on) {
     clearInterval(poll);
     clearTimeout(look);
-    watcher?.close();
     look = undefined;
+    watcher?.close();
     return;
   }
   // The file system's word is a hint that may get lost: the poll finds what it has not told.
-  poll = setInterval(lookSoon, options.poll_ms);
+  poll = setInterval(() => lookIn(0), options.poll_ms);
   try {
-    watcher = watch(`${options.path}-wal`, { persistent: false }, lookSoon);
+    watcher = watch(`${options.path}-wal`, { persistent: false }, () => lookIn(0));
     watcher.on('error', () => watcher?.close());
   } catch {
     watcher = undefined; // no more watches to be had, say: the poll is enough
   }
 }
 
-function lookSoon(): void {
-  look ??= setTimeout(() => {
+/** Looks soon, or not so soon, whether other processes have done something. */
+function lookIn(step: number): void {
+  if (look !== undefined && (lookStep === 0 || step > 0)) return;
+  clearTimeout(look);
+  lookStep = step;
+  look = setTimeout(() => {
     look = undefined;
-    if (!watching) return;
-    const answered = answer([]);
-    if (answered.type !== 'replies') return;
-    const { ready, stopped, finished } = answered.news;
-    if (ready || stopped || finished.length > 0) post(answered);
-  }, LOOK_EVERY_MS);
+    if (watching && !lookNow() && step + 1 < LOOKS_MS.length) lookIn(step + 1);
+  }, LOOKS_MS[step]);
+}
+
+function lookNow(): boolean {
+  const answered = answer([]);
+  if (answered.type !== 'replies') return false;
+  const { ready, stopped, finished } = answered.news;
+  const hasNews = ready || stopped || finished.length > 0;
+  if (hasNews) post(answered);
+  return hasNews;
 }
 
 function post(answer: Answer): void {
