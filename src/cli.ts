@@ -17,8 +17,6 @@ const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
 /** How long giving jobs back may take once "at once" was asked for; their leases end by themselves too. */
 const STOP_TIMEOUT_MS = 2_000;
 
-type Stoppable = Pick<App, 'drain' | 'stop'>;
-
 /** Runs the program and sets the exit code: 0, or 1 after one line on standard error that says what is wrong. */
 export async function main(argv: readonly string[] = process.argv.slice(2)): Promise<void> {
   try {
@@ -54,28 +52,35 @@ async function run(argv: readonly string[]): Promise<void> {
   const logger = createLogger({ level: config.app.log_level });
   // Loaded only now: what it takes to answer --version need not wait for all the rest.
   const { startApp } = await import('./app.ts');
-  // Until there is something to drain a signal ends the process, as it does by default.
-  const app = await startApp(config, logger);
-  stopOnSignals(app, logger);
+  const starting = startApp(config, logger);
+  // From now on, so that none comes between "started" and the handlers.
+  stopOnSignals(starting, logger);
+  await starting;
 }
 
-/** The first signal drains and ends with 0; the second one gives running jobs back and ends; a third just ends. */
-function stopOnSignals(app: Stoppable, logger: Logger): void {
+/**
+ * The first signal drains, once the start is over, and ends with 0; the second one gives running jobs back and
+ * ends; a third just ends, and so does a second one during the start.
+ */
+function stopOnSignals(starting: Promise<App>, logger: Logger): void {
+  let app: App | undefined;
   let signals = 0;
   const onSignal = async (signal: keyof typeof EXIT_CODES) => {
     signals++;
+    if (signals > 2 || (signals === 2 && app === undefined)) process.exit(EXIT_CODES[signal]);
     try {
       if (signals === 1) {
+        const started = await starting.catch(() => null);
+        if (started === null) return; // `main` says why, and ends
+        app = started;
         await app.drain();
         // After a second signal it is for that one to say how this ends.
         if (signals === 1) process.exit(0);
         return;
       }
-      if (signals === 2) {
-        logger.warn({ signal }, 'stopping at once');
-        setTimeout(() => process.exit(EXIT_CODES[signal]), STOP_TIMEOUT_MS);
-        await app.stop();
-      }
+      logger.warn({ signal }, 'stopping at once');
+      setTimeout(() => process.exit(EXIT_CODES[signal]), STOP_TIMEOUT_MS);
+      await app?.stop();
       process.exit(EXIT_CODES[signal]);
     } catch (error) {
       logger.fatal({ err: error }, 'the shutdown failed');

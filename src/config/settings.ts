@@ -51,7 +51,7 @@ export function place(setting: Pick<Setting, 'path' | 'origin'>): string {
     case 'file':
       return `${origin.file}: ${path.map(shown).join('.')}`;
     case 'environment':
-      return `environment: ${origin.variable.length > 200 ? `${origin.variable.slice(0, 200)}…` : origin.variable}`;
+      return `environment: ${/^\w{1,200}$/.test(origin.variable) ? origin.variable : 'DUNGBEETLE_…'}`;
     case 'flag':
       return `--${origin.flag}`;
   }

@@ -54,6 +54,7 @@ test('no message holds a secret, wherever it was put', (t) => {
     'X',
     'DB',
     'PORT',
+    `DB__LEDGER__DSN:${DSN}`,
   ]) {
     const env = { [`DUNGBEETLE_${variable}`]: DSN };
     assert.ok(!message({ env }).includes(SECRET), message({ env }));
