@@ -37,8 +37,8 @@ export interface HandlerContext {
   progress(progress: Json): void;
   /**
    * Asks the store now whether the lease is still held and no cancel was asked, and extends it. Rejects with
-   * `AttemptStopped` otherwise, or with `StoreUnavailable` when nobody can tell. Await it before the step
-   * that makes the work visible.
+   * `AttemptStopped` otherwise; waits while the store is away. Await it before the step that makes the work
+   * visible.
    */
   confirm(): Promise<void>;
 }

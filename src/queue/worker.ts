@@ -331,11 +331,16 @@ export class Worker {
     const { store, lease_ms } = this.#options;
     for (;;) {
       attempt.signal.throwIfAborted();
-      const asked = performance.now();
-      const { lost, cancelled } = await store.renew([{ lease: attempt.lease }], lease_ms);
-      this.#storeAnswered();
-      if (lost.length > 0) attempt.stop('lease_lost');
-      if (cancelled.length > 0) attempt.stop('cancelled');
+      let asked = performance.now();
+      // While the store is away nobody can tell; what has been done so far is worth waiting for.
+      const renewed = await this.#persist(() => {
+        attempt.signal.throwIfAborted();
+        asked = performance.now();
+        return store.renew([{ lease: attempt.lease }], lease_ms);
+      });
+      if (renewed === undefined) attempt.stop('shutdown');
+      else if (renewed.lost.length > 0) attempt.stop('lease_lost');
+      else if (renewed.cancelled.length > 0) attempt.stop('cancelled');
       attempt.signal.throwIfAborted();
       // An answer older than the lease (the process was stopped meanwhile) says nothing any more.
       if (performance.now() - asked < lease_ms) return;
