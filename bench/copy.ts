@@ -24,7 +24,7 @@ export interface CopyMeasured {
   };
   /** Time of the reference in WAL mode over ours: 1 is as fast, less is slower. */
   readonly ratio: number;
-  /** Most resident memory, MB: of this process above idle, and of each child. */
+  /** Most resident memory above idle, MB: of this process and of each kind of child. */
   readonly rss_mb: { readonly server: number; readonly source: number; readonly writer: number };
 }
 
@@ -45,13 +45,14 @@ async function measureIn(folder: string, rows: number, runs: number): Promise<Co
   makeLedger(ledger, rows);
   const source = await openSqliteSource({ name: 'ledger', path: ledger });
   const results = await openSqliteResults({ name: 'results', path: join(folder, 'results.db') });
-  const idle = process.memoryUsage.rss() / 1e6;
+  const idle = { server: 0, source: 0, writer: 0 };
   const peak = { server: 0, source: 0, writer: 0 };
-  const sampler = setInterval(() => {
-    peak.server = Math.max(peak.server, process.memoryUsage.rss() / 1e6 - idle);
-    for (const pid of source.pids) peak.source = Math.max(peak.source, rssOf(pid));
-    for (const pid of results.pids) peak.writer = Math.max(peak.writer, rssOf(pid));
-  }, 20);
+  const sample = (into: typeof peak) => {
+    into.server = Math.max(into.server, rssOf(process.pid));
+    for (const pid of source.pids) into.source = Math.max(into.source, rssOf(pid));
+    for (const pid of results.pids) into.writer = Math.max(into.writer, rssOf(pid));
+  };
+  const sampler = setInterval(() => sample(peak), 20);
 
   let fence = 0;
   const copy = async (encoding: Accept['encoding'], sql = SELECT) => {
@@ -83,6 +84,7 @@ async function measureIn(folder: string, rows: number, runs: number): Promise<Co
   const note = (name: string, ms: number) => times[name]?.push(ms);
   try {
     await copy('sqlite-file', 'SELECT 1'); // processes started, file made
+    sample(idle);
     for (let run = 0; run < runs; run++) {
       note('wal', reference(folder, ledger, 'wal'));
       note('rollback', reference(folder, ledger, 'delete'));
@@ -109,7 +111,11 @@ async function measureIn(folder: string, rows: number, runs: number): Promise<Co
       rows: median('rows'),
     },
     ratio: median('wal') / median('all'),
-    rss_mb: peak,
+    rss_mb: {
+      server: peak.server - idle.server,
+      source: peak.source - idle.source,
+      writer: peak.writer - idle.writer,
+    },
   };
 }
 
@@ -173,6 +179,6 @@ if (import.meta.main) {
   console.log(`the same by rows in JavaScript    ${whole(ms.rows)} ms`);
   console.log(`ratio to INSERT … SELECT, WAL     ${ratio.toFixed(2).padStart(8)}`);
   console.log(
-    `RSS: server +${Math.round(rss_mb.server)} MB, source ${Math.round(rss_mb.source)} MB, writer ${Math.round(rss_mb.writer)} MB`,
+    `RSS above idle: server ${Math.round(rss_mb.server)} MB, source ${Math.round(rss_mb.source)} MB, writer ${Math.round(rss_mb.writer)} MB`,
   );
 }

@@ -8,29 +8,37 @@ export interface PoolOptions {
   readonly name: string;
   /** The most processes at once. */
   readonly max: number;
-  /** How many idle ones are kept for good; a fresh one costs some 40 ms until it answers. */
+  /** How many are kept for good. */
   readonly warm: number;
   /** How long the idle ones beyond these are kept after the last query, ms. */
   readonly idle_ms: number;
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-interface Waiter {
-  grant(): void;
+/**
+ * How long a query waits before one more process is started for it, ms. A process takes 50 ms of CPU and
+ * more to start, a small query takes one: in a burst of them those there are come free sooner.
+ */
+const PATIENCE_MS = 10;
+
+interface Waiter<T extends Operations<T>> {
+  grant(child: SqliteProcess<T>): void;
   refuse(error: unknown): void;
 }
 
 export class ProcessPool<T extends Operations<T>> {
   readonly #options: PoolOptions;
-  readonly #idle: SqliteProcess<T>[] = [];
   readonly #all = new Set<SqliteProcess<T>>();
-  readonly #waiting: Waiter[] = [];
-  #busy = 0;
+  readonly #idle: SqliteProcess<T>[] = [];
+  readonly #waiting: Waiter<T>[] = [];
+  #starting = 0;
+  #patience: NodeJS.Timeout | undefined;
   #trimmer: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#keepWarm();
   }
 
   /** The processes there are, for tests and measurements. */
@@ -38,32 +46,39 @@ export class ProcessPool<T extends Operations<T>> {
     return [...this.#all].map((child) => child.pid).filter((pid) => pid !== undefined);
   }
 
-  /** Starts the warm ones. */
-  warm(): void {
-    while (!this.#closed && this.#idle.length < this.#options.warm && this.#all.size < this.#options.max) {
-      this.#idle.push(this.#start());
-    }
-  }
-
   /** Waits in line for a process. It is the caller's until `release` or `discard`. */
-  async acquire(signal: AbortSignal): Promise<SqliteProcess<T>> {
-    signal.throwIfAborted();
-    if (this.#closed) throw this.#refusal();
-    if (this.#busy < this.#options.max) this.#busy += 1;
-    else await this.#wait(signal);
-    for (;;) {
-      const child = this.#idle.shift() ?? this.#start();
-      if (child.alive) {
-        this.warm();
-        return child;
-      }
-    }
+  acquire(signal: AbortSignal): Promise<SqliteProcess<T>> {
+    if (signal.aborted) return Promise.reject(signal.reason);
+    if (this.#closed) return Promise.reject(this.#refusal('is closed'));
+    const child = this.#idle.shift();
+    if (child !== undefined) return Promise.resolve(child);
+
+    const { promise, resolve, reject } = Promise.withResolvers<SqliteProcess<T>>();
+    const left = () => signal.removeEventListener('abort', aborted);
+    const waiter: Waiter<T> = {
+      grant: (granted) => {
+        left();
+        resolve(granted);
+      },
+      refuse: (error) => {
+        left();
+        reject(error);
+      },
+    };
+    const aborted = () => {
+      this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+      reject(signal.reason);
+    };
+    signal.addEventListener('abort', aborted, { once: true });
+    this.#waiting.push(waiter);
+    this.#startForWaiting();
+    return promise;
   }
 
   /** Gives back a process that has nothing left to do. */
   release(child: SqliteProcess<T>): void {
-    if (child.alive && !this.#closed) this.#idle.unshift(child);
-    this.#next();
+    // One that has ended leaves by its own way: see `#start`.
+    if (child.alive) this.#offer(child);
     clearTimeout(this.#trimmer);
     this.#trimmer = setTimeout(() => this.#trim(), this.#options.idle_ms).unref();
   }
@@ -71,62 +86,73 @@ export class ProcessPool<T extends Operations<T>> {
   /** Ends a process in the middle of its work; resolves when it is gone. */
   async discard(child: SqliteProcess<T>): Promise<void> {
     await child.kill();
-    this.#next();
-    this.warm();
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#trimmer);
-    for (const waiter of this.#waiting.splice(0)) waiter.refuse(this.#refusal());
+    clearTimeout(this.#patience);
+    for (const waiter of this.#waiting.splice(0)) waiter.refuse(this.#refusal('is closed'));
     await Promise.all([...this.#all].map((child) => child.kill()));
+  }
+
+  #offer(child: SqliteProcess<T>): void {
+    const waiter = this.#waiting.shift();
+    if (waiter !== undefined) waiter.grant(child);
+    // The one used last is used next: the others may go.
+    else this.#idle.unshift(child);
+  }
+
+  #keepWarm(): void {
+    const { warm, max } = this.#options;
+    while (!this.#closed && this.#all.size < Math.min(warm, max)) this.#start();
+  }
+
+  /** Starts processes for those who wait: at once if there is none at all, else when patience has run out. */
+  #startForWaiting(): void {
+    const wanted = () => this.#waiting.length > this.#starting && this.#all.size < this.#options.max;
+    if (this.#closed || !wanted()) return;
+    if (this.#all.size === 0) this.#start();
+    if (!wanted()) return;
+    this.#patience ??= setTimeout(() => {
+      this.#patience = undefined;
+      if (wanted()) this.#start();
+      this.#startForWaiting();
+    }, PATIENCE_MS);
+  }
+
+  #start(): void {
+    const { module, name, environment } = this.#options;
+    const child = new SqliteProcess<T>(module, name, environment);
+    this.#all.add(child);
+    this.#starting += 1;
+    let starting = true;
+    void child.ready.then(() => {
+      starting = false;
+      this.#starting -= 1;
+      if (child.alive) this.#offer(child);
+    });
+    void child.exited.then(() => {
+      this.#all.delete(child);
+      const index = this.#idle.indexOf(child);
+      if (index >= 0) this.#idle.splice(index, 1);
+      if (this.#closed) return;
+      if (starting) {
+        this.#starting -= 1;
+        // Nobody waits for ever for what does not start; the next query tries again.
+        this.#waiting.shift()?.refuse(this.#refusal('has no process that runs SQLite: it did not start'));
+      } else {
+        this.#keepWarm();
+      }
+      this.#startForWaiting();
+    });
   }
 
   #trim(): void {
     for (const child of this.#idle.splice(this.#options.warm)) void child.kill();
   }
 
-  #refusal(): DatabaseError {
-    return new DatabaseError('unavailable', `${this.#options.name} is closed`);
-  }
-
-  #start(): SqliteProcess<T> {
-    const { module, name, environment } = this.#options;
-    const child = new SqliteProcess<T>(module, name, environment);
-    this.#all.add(child);
-    void child.exited.then(() => {
-      this.#all.delete(child);
-      const index = this.#idle.indexOf(child);
-      if (index >= 0) this.#idle.splice(index, 1);
-    });
-    return child;
-  }
-
-  #wait(signal: AbortSignal): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const aborted = () => {
-      this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-      reject(signal.reason);
-    };
-    const waiter: Waiter = {
-      grant: () => {
-        signal.removeEventListener('abort', aborted);
-        resolve();
-      },
-      refuse: (error) => {
-        signal.removeEventListener('abort', aborted);
-        reject(error);
-      },
-    };
-    signal.addEventListener('abort', aborted, { once: true });
-    this.#waiting.push(waiter);
-    return promise;
-  }
-
-  /** Hands the place on. */
-  #next(): void {
-    const waiter = this.#waiting.shift();
-    if (waiter !== undefined) waiter.grant();
-    else this.#busy -= 1;
+  #refusal(why: string): DatabaseError {
+    return new DatabaseError('unavailable', `${this.#options.name} ${why}`);
   }
 }

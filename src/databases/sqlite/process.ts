@@ -23,6 +23,8 @@ export interface Call {
   readonly request: unknown;
 }
 export type Answer =
+  /** The first: it is ready to be called. */
+  | { readonly ready: true }
   | { readonly id: number; readonly reply: unknown }
   | { readonly id: number; readonly failure: Failure }
   | { readonly id: number; readonly event: unknown };
@@ -43,7 +45,10 @@ export class SqliteProcess<T extends Operations<T>> {
   readonly #child: ChildProcess;
   readonly #pending = new Map<number, Pending>();
   readonly #name: string;
+  /** Resolves when the process takes calls, if it ever does. Those made earlier wait for that. */
+  readonly ready: Promise<void>;
   readonly exited: Promise<void>;
+  readonly #started: () => void;
   #next = 1;
   #alive = true;
   #ending = false;
@@ -69,6 +74,9 @@ export class SqliteProcess<T extends Operations<T>> {
       // The last one is the lifeline. A crash's last words on stderr are worth having in the log.
       stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'],
     });
+    const started = Promise.withResolvers<void>();
+    this.ready = started.promise;
+    this.#started = started.resolve;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.exited = promise;
     this.#child.on('message', (answer) => this.#answered(answer as Answer));
@@ -78,7 +86,10 @@ export class SqliteProcess<T extends Operations<T>> {
     });
     // A closed lifeline is told by the exit; without a listener it would be an uncaught error.
     this.#child.stdio[LIFELINE]?.on('error', () => {});
-    this.#rest();
+    // Until it is ready this process is kept running: someone may be waiting for that.
+    void this.ready.then(() => {
+      if (this.#pending.size === 0) this.#rest();
+    });
   }
 
   get pid(): number | undefined {
@@ -121,7 +132,8 @@ export class SqliteProcess<T extends Operations<T>> {
   }
 
   #answered(answer: Answer): void {
-    if ('event' in answer) this.#pending.get(answer.id)?.event(answer.event);
+    if ('ready' in answer) this.#started();
+    else if ('event' in answer) this.#pending.get(answer.id)?.event(answer.event);
     else if ('failure' in answer) this.#settle(answer.id)?.reject(errorOf(answer.failure));
     else this.#settle(answer.id)?.resolve(answer.reply);
   }

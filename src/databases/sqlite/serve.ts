@@ -34,4 +34,5 @@ export function serve<T extends Operations<T>>(
   // server lets running jobs finish, and ends them itself.
   process.on('SIGINT', () => {});
   process.on('SIGTERM', () => {});
+  send({ ready: true });
 }

@@ -61,7 +61,6 @@ export class SqliteSource implements Source {
     };
     this.#queries = new ProcessPool({ ...common, max, warm: Math.min(max, options.warm_processes ?? 2) });
     this.#desk = new ProcessPool({ ...common, max: 1, warm: 0 });
-    this.#queries.warm();
   }
 
   /** The child processes there are. */
@@ -106,7 +105,7 @@ export class SqliteSource implements Source {
       throw error;
     } finally {
       signal.removeEventListener('abort', stop);
-      if (signal.aborted || !child.alive) await pool.discard(child);
+      if (signal.aborted) await pool.discard(child);
       else pool.release(child);
     }
   }

@@ -22,6 +22,8 @@ const LEAST_LOGGED_BYTES = 16 * 1024;
  */
 const PAUSE_EVERY_MS = 50;
 const PAUSE_MS = 2;
+/** After how long without work the log is moved into the database, ms. */
+const IDLE_MS = 200;
 
 export interface Quick<T> {
   /** By which it can be withdrawn. */
@@ -76,6 +78,7 @@ export class Turns {
   readonly #long: LongTask[] = [];
   #running: Promise<void> | null = null;
   #stopped = false;
+  #idle: NodeJS.Timeout | undefined;
 
   /** `open` is called before each transaction: it opens the file when that is needed, or fails. */
   constructor(open: () => Promise<Opened>) {
@@ -107,15 +110,18 @@ export class Turns {
   /** Refuses all that is not under way, now and from now on; resolves when that is done. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    clearTimeout(this.#idle);
     await this.#running;
     this.#refuseAll();
   }
 
   #wake(): void {
+    clearTimeout(this.#idle);
     if (this.#stopped) this.#refuseAll();
     else
       this.#running ??= this.#run().finally(() => {
         this.#running = null;
+        if (!this.#stopped) this.#idle = setTimeout(() => this.#rest(), IDLE_MS).unref();
       });
   }
 
@@ -134,7 +140,6 @@ export class Turns {
       const task = this.#long.shift();
       if (task === undefined) continue;
       await this.#runStep(task);
-      if (this.#long.length === 0) this.#rest();
       if (performance.now() - paused_at > PAUSE_EVERY_MS) {
         await delay(PAUSE_MS);
         paused_at = performance.now();
@@ -142,9 +147,9 @@ export class Turns {
     }
   }
 
-  /** Long work has come to its end, or failed for want of room: a log that nobody needs gives back its own. */
+  /** Nothing has been asked for a while: the log gives back its room. */
   #rest(): void {
-    void this.#open().then(
+    this.#open().then(
       ({ checkpoints }) => checkpoints.rest(),
       () => {}, // there is no file, and so no log
     );
@@ -168,7 +173,7 @@ export class Turns {
       long.committed?.(step);
       if (step.last) task.resolve();
       else this.#long.push(task);
-      await checkpoints.wrote(step.bytes);
+      await checkpoints.wrote(step.bytes, true);
     } catch (error) {
       task.reject(error);
     }
@@ -216,6 +221,7 @@ export class Turns {
     await this.#open();
     await checkpoints.wrote(
       tasks.reduce((sum, { quick }) => sum + Math.max(LEAST_LOGGED_BYTES, quick.bytes ?? 0), 0),
+      this.#long.length > 0,
     );
     return outcomes;
   }

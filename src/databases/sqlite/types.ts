@@ -109,7 +109,8 @@ export class AffinityProbe {
         return affinity !== 'TEXT' && NUMERIC_TEXT.test(value) && this.#ask(affinity, value, 'text');
       case 'number':
         if (affinity === 'REAL') return Object.is(value, -0);
-        return affinity === 'TEXT' || this.#ask(affinity, value, 'real');
+        // Of floats, SQLite makes integers of whole ones only, and not of all.
+        return affinity === 'TEXT' || (Number.isInteger(value) && this.#ask(affinity, value, 'real'));
     }
   }
 
