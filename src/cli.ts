@@ -55,6 +55,7 @@ async function run(argv: readonly string[]): Promise<void> {
   const starting = startApp(config, logger);
   // From now on, so that none comes between "started" and the handlers.
   stopOnSignals(starting, logger);
+  logger.info({ version, config: config.file }, 'starting');
   await starting;
 }
 
