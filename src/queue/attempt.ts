@@ -8,6 +8,8 @@ export class Attempt {
   readonly #abort = new AbortController();
   #stopped: StopReason | undefined;
   #progress: Json | undefined;
+  /** Its handler has returned. */
+  ended = false;
   /** Given back to the store while its handler went on: what comes of it no longer counts. */
   abandoned = false;
 

@@ -169,7 +169,7 @@ export class Worker {
     if (!(await this.#idleWithin(timeout_ms, this.#hurry.signal))) {
       for (const attempt of this.#attempts) attempt.stop('shutdown');
       if (!(await this.#idleWithin(this.#options.abort_grace_ms))) {
-        const deaf = [...this.#attempts];
+        const deaf = [...this.#attempts].filter(({ ended }) => !ended);
         for (const attempt of deaf) attempt.abandoned = true;
         await Promise.race([
           this.#giveBack(deaf),
@@ -322,6 +322,7 @@ export class Worker {
       });
       return asResult(result);
     } finally {
+      attempt.ended = true;
       this.#occupy(attempt.job.queue, -1);
       this.#turnOver();
     }

@@ -94,7 +94,7 @@ test('a locked file is waited for, off the event loop; for too long, and the sto
   const path = join(tempFolder(t), 'queue.db');
   const patient = await open(t, path);
   const hasty = await open(t, path, { busy_timeout_ms: 100 });
-  const other = new DatabaseSync(path);
+  const other = new DatabaseSync(path, { timeout: 30_000 });
   t.after(() => other.close());
   other.exec('BEGIN IMMEDIATE');
   const waits = patient.enqueue([newJob('patient')]);

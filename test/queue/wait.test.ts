@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Queue, QueueError } from '../../src/queue/index.ts';
+import type { Hint, Store } from '../../src/queue/store.ts';
+import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
+import { tempFolder } from '../support/folder.ts';
+import { until } from '../support/until.ts';
+
+const JOB = { task: 'task', queue: 'default', payload: null };
+
+async function setup(t: TestContext) {
+  const path = join(tempFolder(t), 'queue.db');
+  const store = await openSqliteStore({ path });
+  t.after(() => store.close());
+  return { path, store, queue: new Queue(store) };
+}
+
+async function end(store: Store, count: number): Promise<void> {
+  const request = {
+    worker: 'w',
+    queues: [{ queue: 'default', limit: count }],
+    limit: count,
+    lease_ms: 60_000,
+  };
+  const { jobs } = await store.claim(request);
+  assert.equal(jobs.length, count);
+  await store.finish(jobs.map(({ lease }) => ({ lease, outcome: { state: 'SUCCESS', result: 1 } })));
+}
+
+/** A store that counts how often it is asked, and by whom it is watched. */
+function counted(store: Store) {
+  const counts = { get: 0, states: 0, watchers: 0 };
+  const counting: Partial<Store> = {
+    get: (job_id) => {
+      counts.get += 1;
+      return store.get(job_id);
+    },
+    states: (job_ids) => {
+      counts.states += 1;
+      return store.states(job_ids);
+    },
+    watch: (listener: (hint: Hint) => void) => {
+      counts.watchers += 1;
+      const stop = store.watch(listener);
+      return () => {
+        counts.watchers -= 1;
+        stop();
+      };
+    },
+  };
+  const spy = new Proxy(store, {
+    get(target, name) {
+      const own: unknown = Reflect.get(counting, name) ?? Reflect.get(target, name);
+      return typeof own === 'function' ? own.bind(target) : own;
+    },
+  });
+  return { counts, queue: new Queue(spy) };
+}
+
+test('a waiter hears of the end, also if it had ended before', async (t) => {
+  const { store, queue } = await setup(t);
+  const { job_id } = await queue.enqueue(JOB);
+  const waits = queue.wait(job_id, { timeout_ms: 60_000 });
+  await end(store, 1);
+  assert.deepEqual([(await waits).state, (await waits).result], ['SUCCESS', 1]);
+  assert.deepEqual(await queue.wait(job_id, { timeout_ms: 60_000 }), await waits);
+});
+
+test('failures and cancels are ends, attempts to be retried are not', async (t) => {
+  const { store, queue } = await setup(t);
+  const { job_id } = await queue.enqueue({ ...JOB, retries: 1 });
+  const waits = queue.wait(job_id, { timeout_ms: 60_000 });
+  const request = { worker: 'w', queues: [{ queue: 'default', limit: 1 }], limit: 1, lease_ms: 60_000 };
+  const [first] = (await store.claim(request)).jobs;
+  assert.ok(first);
+  await store.finish([{ lease: first.lease, outcome: { state: 'RETRY', error: 'x', delay_ms: 0 } }]);
+  await queue.cancel(job_id);
+  assert.equal((await waits).state, 'CANCELLED');
+});
+
+test('when the time is up, or the signal is aborted, the job is told as it is', async (t) => {
+  const { store, queue: plain } = await setup(t);
+  const { counts, queue } = counted(store);
+  const { job_id } = await plain.enqueue(JOB);
+  assert.equal((await queue.wait(job_id, { timeout_ms: 0 })).state, 'PENDING');
+  assert.equal((await queue.wait(job_id, { timeout_ms: 20 })).state, 'PENDING');
+  const abort = new AbortController();
+  const waits = queue.wait(job_id, { timeout_ms: 60_000, signal: abort.signal });
+  abort.abort();
+  assert.equal((await waits).state, 'PENDING');
+  assert.equal((await queue.wait(job_id, { timeout_ms: 60_000, signal: abort.signal })).state, 'PENDING');
+  assert.equal(counts.watchers, 0, 'nobody waits, but it is watched');
+});
+
+test('an unknown job is refused, and so is one that is purged meanwhile', async (t) => {
+  const { queue } = await setup(t);
+  const unknown = (error: unknown) => error instanceof QueueError && error.code === 'unknown_job';
+  await assert.rejects(queue.wait('nobody', { timeout_ms: 60_000 }), unknown);
+  await assert.rejects(queue.wait('nobody', { timeout_ms: 0 }), unknown);
+  const { job_id } = await queue.enqueue(JOB);
+  const waits = queue.wait(job_id, { timeout_ms: 60_000 });
+  await Promise.all([assert.rejects(waits, unknown), queue.purge(job_id)]);
+});
+
+test('a waiter hears of an end in another process', async (t) => {
+  const { path, queue } = await setup(t);
+  const other = await openSqliteStore({ path });
+  t.after(() => other.close());
+  const { job_id } = await queue.enqueue(JOB);
+  const waits = queue.wait(job_id, { timeout_ms: 60_000 });
+  await end(other, 1);
+  assert.equal((await waits).state, 'SUCCESS');
+});
+
+test('a thousand waiters cost a few questions, and leave nothing behind', async (t) => {
+  const { store } = await setup(t);
+  const { counts, queue } = counted(store);
+  const jobs = await queue.enqueueAll(Array.from({ length: 1_000 }, () => JOB));
+  const waits = jobs.map(({ job_id }) => queue.wait(job_id, { timeout_ms: 60_000 }));
+  const twice = jobs.slice(0, 100).map(({ job_id }) => queue.wait(job_id, { timeout_ms: 60_000 }));
+  await until('they were asked after', () => counts.states > 0);
+  assert.equal(counts.watchers, 1);
+  await end(store, 1_000);
+  for (const job of await Promise.all([...waits, ...twice])) assert.equal(job.state, 'SUCCESS');
+  assert.ok(counts.states < 50, `${counts.states} questions`);
+  // Once each, and once more at most for the odd one whose second hint came late.
+  assert.ok(counts.get <= 2_000, `${counts.get} jobs were read`);
+  assert.equal(counts.watchers, 0);
+});
+
+test('a chain is posted in order, an id is made up where there is none', async (t) => {
+  const { queue } = await setup(t);
+  const jobs = await queue.enqueueChain([JOB, { ...JOB, job_id: 'second' }, JOB], 'run');
+  const [first, second, third] = jobs;
+  assert.match(first?.job_id ?? '', /^job_[0-9a-f-]{36}$/);
+  assert.deepEqual(second?.after, [{ job_id: first?.job_id, on_failure: 'run' }]);
+  assert.deepEqual(third?.after, [{ job_id: 'second', on_failure: 'run' }]);
+  assert.deepEqual(
+    (await queue.pending('default', 10)).map(({ job_id }) => job_id),
+    jobs.map(({ job_id }) => job_id),
+  );
+});
