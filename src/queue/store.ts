@@ -294,9 +294,9 @@ export interface Store {
   recover(options: RecoverOptions): Promise<Recovered>;
 
   /**
-   * Forgets jobs that ended longer than `jobs_ms` ago, and groups all of whose jobs ended longer than
-   * `groups_ms` ago, with their jobs: a job of a group is kept as long as its group, whose state it is part
-   * of. In small steps. Returns how many jobs were forgotten.
+   * Forgets jobs that ended longer than `jobs_ms` ago, and groups that ended longer than `groups_ms` ago (when
+   * the last of their unfinished jobs ended or was purged), with their jobs: a job of a group is kept as long
+   * as its group, whose state it is part of. In small steps. Returns how many jobs were forgotten.
    */
   prune(retention: { readonly jobs_ms: number; readonly groups_ms: number }): Promise<number>;
 

@@ -23,6 +23,8 @@ export interface Run {
 export interface SimulatedGroup {
   readonly group_id: string;
   readonly concurrency: number | null;
+  /** When the last of its unfinished jobs ended or was purged. */
+  ended_at: number | null;
 }
 
 export class Simulation {
@@ -63,8 +65,10 @@ export class Simulation {
 
   /** Parents are jobs that came before in the batch, or runs that are known. */
   enqueue(jobs: readonly NewJob[], posted: NewGroup | undefined): void {
-    const group =
-      posted === undefined ? null : { group_id: posted.group_id, concurrency: posted.concurrency ?? null };
+    const group: SimulatedGroup | null =
+      posted === undefined
+        ? null
+        : { group_id: posted.group_id, concurrency: posted.concurrency ?? null, ended_at: null };
     if (group !== null) this.groups.push(group);
     for (const job of jobs) {
       const edges = new Map<Run, OnFailure>();
@@ -192,9 +196,13 @@ export class Simulation {
 
   prune(older_than_ms: number): number {
     const isOld = (run: Run) => run.ended_at !== null && run.ended_at < this.now - older_than_ms;
-    const isForgotten = (group: SimulatedGroup) => this.members(group).every(isOld);
     const forgotten = new Set(
-      this.groups.filter((group) => this.members(group).length > 0 && isForgotten(group)),
+      this.groups.filter(
+        (group) =>
+          this.members(group).every(({ ended_at }) => ended_at !== null) &&
+          group.ended_at !== null &&
+          group.ended_at < this.now - older_than_ms,
+      ),
     );
     const before = this.runs.length;
     this.runs = this.runs.filter((run) => (run.group === null ? !isOld(run) : !forgotten.has(run.group)));
@@ -212,6 +220,9 @@ export class Simulation {
   #end(run: Run, state: JobState): JobState {
     run.state = state;
     run.ended_at = this.now;
+    if (run.group !== null && this.members(run.group).every(({ ended_at }) => ended_at !== null)) {
+      run.group.ended_at = this.now;
+    }
     run.crashes = 0;
     run.lease = null;
     run.waits.clear();

@@ -64,8 +64,14 @@ export function pending(session: Session, queue: string, limit: number): JobRow[
       later.push(...session.all<JobRow>(SQL.waitingLater, queue, hold, priority, session.now, limit));
     }
   }
-  due.sort((one, other) => priorityOf(other) - priorityOf(one) || dueAt(one) - dueAt(other));
-  later.sort((one, other) => dueAt(one) - dueAt(other) || priorityOf(other) - priorityOf(one));
+  due.sort(
+    (one, other) =>
+      priorityOf(other) - priorityOf(one) || dueAt(one) - dueAt(other) || placeOf(one) - placeOf(other),
+  );
+  later.sort(
+    (one, other) =>
+      dueAt(one) - dueAt(other) || priorityOf(other) - priorityOf(one) || placeOf(one) - placeOf(other),
+  );
   const known = [...due, ...later].slice(0, limit);
   if (known.length === limit) return known;
   return [...known, ...session.all<JobRow>(SQL.waitingForParents, queue, limit - known.length)];
@@ -77,6 +83,10 @@ function priorityOf(row: JobRow): number {
 
 function dueAt(row: JobRow): number {
   return row[20];
+}
+
+function placeOf(row: JobRow): number {
+  return row[23];
 }
 
 function* priorities(session: Session, queue: string, hold: number): Generator<number> {

@@ -26,6 +26,7 @@ export type JobRow = readonly [
   due_at: number,
   started_at: number | null,
   finished_at: number | null,
+  place: number,
 ];
 
 export function toJob(row: JobRow): Job {

@@ -7,7 +7,7 @@
 const JOB = `
   seq, job_id, task, queue, payload, state, priority, eta, retries, attempt, failures, fence, group_id, parents,
   worker, error, result, (SELECT progress FROM leases WHERE leases.fence = jobs.fence), cancel_requested,
-  created_at, due_at, started_at, finished_at`;
+  created_at, due_at, started_at, finished_at, place`;
 /** What a change of a job's state has to know: see rows.ts. */
 const CORE = `
   jobs.seq, job_id, queue, state, hold, slot, attempt, failures, crashes, jobs.fence, group_seq, cancel_requested,
