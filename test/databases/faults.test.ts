@@ -251,3 +251,30 @@ test('another process that sits on the file is waited for', async (t) => {
   stranger.exec('COMMIT');
   await waiting;
 });
+
+test('a cancel does not wait for a stranger that sits on the file', async (t) => {
+  const bench = await openBench(t);
+  await report(bench, 'job', numbers(3));
+  const stranger = new DatabaseSync(join(bench.folder, 'results.db'));
+  closing(t, () => stranger.close());
+  const reason = new Error('cancelled by a test');
+  for (const rows of [3, 20_000]) {
+    stranger.exec('BEGIN IMMEDIATE');
+    const controller = new AbortController();
+    const running = report(bench, 'job', numbers(rows), { signal: controller.signal });
+    running.catch(() => {});
+    // In line behind the stranger, as this one is.
+    await assert.rejects(bench.results.ping(AbortSignal.timeout(500)), { name: 'TimeoutError' });
+    const asked = performance.now();
+    controller.abort(reason);
+    await assert.rejects(running, (error) => error === reason);
+    assert.ok(performance.now() - asked < 1_000);
+    stranger.exec('COMMIT');
+    const reader = bench.reader();
+    await until(
+      'nothing is left of it',
+      () => tablesIn(reader).length === 1 && stagingFiles(bench.folder).length === 0,
+    );
+    assert.equal(reader.prepare('SELECT count(*) AS n FROM results_job').get()?.['n'], 3);
+  }
+});

@@ -2,7 +2,6 @@
  * What is done to the tables of a results file. Every function is a step inside of a transaction that its
  * caller holds; none of them waits.
  */
-import { randomBytes } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import type { Owner, ResultColumn, ResultTable } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
@@ -10,6 +9,7 @@ import { tableNames } from '../names.ts';
 import { quoteName } from './quote.ts';
 import { isReserved } from './results-file.ts';
 import type { StagedRows } from './staging-file.ts';
+import { FORGOTTEN_MS, stagingTable } from './staging-table.ts';
 import type { Step } from './turns.ts';
 import type { Publication, WriterOperations } from './writer-operations.ts';
 
@@ -22,8 +22,6 @@ const MOST_NAME_BYTES = 255;
  */
 const DROPPED_ASIDE_BYTES = 64 * 1024 * 1024;
 const DROPPED_IN_PUBLISHING_BYTES = 4 * 1024 * 1024;
-/** Staging tables of other stores, about which nobody here can be asked, are given up after a week. */
-const FORGOTTEN_MS = 7 * 24 * 3600 * 1000;
 /** Fences are remembered for a day: longer than any attempt sleeps and comes back. */
 const REMEMBERED_MS = 24 * 3600 * 1000;
 
@@ -68,27 +66,27 @@ export function beginStaging(
   owner: Owner,
   columns: readonly ResultColumn[],
   staged: StagedRows,
+  table: string,
   now: number,
-): string {
+): void {
   checkFence(db, owner);
   const { job_id, store_id, fence } = owner;
   db.prepare(
     "UPDATE dungbeetle_staging SET state = 'trash' WHERE job_id = ? AND store_id = ? AND fence < ? AND state = 'loading'",
   ).run(job_id, store_id, fence);
   noteFence(db, job_id, store_id, fence, now);
-  const table = register(db, 'loading', owner, staged, now);
+  register(db, table, 'loading', owner, staged, now);
   db.exec(createTable(table, columns));
-  return table;
 }
 
 function register(
   db: DatabaseSync,
+  table: string,
   state: 'loading' | 'trash',
   { job_id, store_id, fence }: Pick<Owner, 'job_id' | 'store_id' | 'fence'>,
   size: { readonly rows: number; readonly bytes: number } | null,
   now: number,
-): string {
-  const table = `dungbeetle_staging_${randomBytes(8).toString('hex')}`;
+): void {
   db.prepare('INSERT INTO dungbeetle_staging VALUES (?, ?, ?, ?, ?, ?, ?, ?)').run(
     table,
     state,
@@ -99,7 +97,6 @@ function register(
     size?.bytes ?? null,
     now,
   );
-  return table;
 }
 
 function noteFence(db: DatabaseSync, job_id: string, store_id: string, fence: number, now: number): void {
@@ -227,20 +224,31 @@ function clearName(
     if (isReserved(table)) continue;
     const taken = db.prepare('SELECT 1 FROM dungbeetle_results WHERE table_name = ?').get(table);
     if (taken !== undefined) continue;
-    const there = db
-      .prepare("SELECT type FROM main.sqlite_schema WHERE name = ? COLLATE NOCASE AND type <> 'trigger'")
-      .get(table);
+    const there = findObject(db, table);
     if (there === undefined) return { table, replaced: false };
-    if (there['type'] !== 'table' || template.replaceAll('%s', '') === '') {
+    if (there !== 'table' || template.replaceAll('%s', '') === '') {
       throw new DatabaseError(
         'table_conflict',
-        `there is already a ${String(there['type'])} "${table}" in the results database, and it is not one of ours`,
+        `there is already a ${there} "${table}" in the results database, and it is not one of ours`,
       );
     }
     moveAway(db, table, null, owner, now);
     return { table, replaced: true };
   }
   throw new DatabaseError('table_conflict', `there is no free table name for job "${owner.job_id}"`);
+}
+
+/** What has a name: a table, a view, an index, or nothing. */
+function findObject(db: DatabaseSync, name: string): string | undefined {
+  // Looked up in SQLite's memory. In sqlite_schema it would be a search through thousands of tables.
+  const known = db
+    .prepare('SELECT 1 FROM pragma_table_info(?1) UNION ALL SELECT 1 FROM pragma_index_info(?1) LIMIT 1')
+    .get({ '?1': name });
+  if (known === undefined) return undefined;
+  const row = db
+    .prepare("SELECT type FROM main.sqlite_schema WHERE name = ? COLLATE NOCASE AND type <> 'trigger'")
+    .get(name);
+  return row === undefined ? undefined : String(row['type']);
 }
 
 function findPublished(db: DatabaseSync, job_id: string): Published | undefined {
@@ -257,20 +265,19 @@ function moveAway(
   owner: Pick<Owner, 'job_id' | 'store_id' | 'fence'>,
   now: number,
 ): void {
+  // What someone has put in the place of our table is not ours to remove.
+  if (findObject(db, table) !== 'table') return;
   if (size !== null && size.bytes <= DROPPED_IN_PUBLISHING_BYTES) {
-    db.exec(`DROP TABLE IF EXISTS main.${quoteName(table)}`);
+    db.exec(`DROP TABLE main.${quoteName(table)}`);
     return;
   }
-  const there = db
-    .prepare("SELECT 1 FROM main.sqlite_schema WHERE name = ? COLLATE NOCASE AND type = 'table'")
-    .get(table);
-  if (there === undefined) return;
   // Someone's trigger must not fire while the trash is emptied.
   const triggers = db
     .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE")
     .all(table);
   for (const { name } of triggers as { name: string }[]) db.exec(`DROP TRIGGER main.${quoteName(name)}`);
-  const trash = register(db, 'trash', owner, size, now);
+  const trash = stagingTable();
+  register(db, trash, 'trash', owner, size, now);
   db.exec(`ALTER TABLE main.${quoteName(table)} RENAME TO ${quoteName(trash)}`);
 }
 

@@ -19,6 +19,7 @@ import { columnNames } from '../names.ts';
 import { type EventOf, SqliteProcess } from './process.ts';
 import type { StagedRows } from './staging-file.ts';
 import { listStagingFiles, removeStagingFile, stagingFile, storeKey } from './staging-file.ts';
+import { FORGOTTEN_MS, stagingTable } from './staging-table.ts';
 import { DECLARED } from './types.ts';
 import type { Publication, WriterOperations, WriterSetup } from './writer-operations.ts';
 
@@ -34,6 +35,8 @@ export interface SqliteResultsOptions {
 /** A result up to this size is copied in its publishing transaction. */
 const SMALL_ROWS = 2_000;
 const SMALL_BYTES = 512 * 1024;
+/** How long a report that failed waits for its leftovers to go, ms. */
+const CLEANING_MS = 500;
 /** How long closing in order may take, ms. */
 const CLOSE_MS = 5_000;
 /** SQLite's limit (SQLITE_MAX_COLUMN). */
@@ -92,9 +95,10 @@ export class SqliteResults implements ResultsBackend {
 
       let staging: string | null = null;
       if (staged.rows > SMALL_ROWS || staged.bytes > SMALL_BYTES) {
-        staging = await this.#call('begin', { owner, columns, staged });
-        const table = staging;
+        const table = stagingTable();
+        staging = table;
         cleanups.push(() => this.#call('discard', { staging: table }));
+        await this.#abortable(signal, this.#call('begin', { owner, columns, staged, staging }));
         const bytesPerRow = staged.bytes / Math.max(1, staged.rows);
         await this.#abortable(
           signal,
@@ -113,11 +117,11 @@ export class SqliteResults implements ResultsBackend {
       signal.throwIfAborted();
       throw error;
     } finally {
-      for (const clean of cleanups) {
-        // What cannot be cleaned up now (the disk is away, say) is found by the next sweep; the error that
-        // led here is the one to tell.
-        await clean().catch(() => {});
-      }
+      const cleaned = cleanUp(cleanups);
+      const clock = new AbortController();
+      // Whoever waits for a cancel waits no longer than this; the rest is done meanwhile.
+      await Promise.race([cleaned, delay(CLEANING_MS, null, { signal: clock.signal })]);
+      clock.abort();
     }
   }
 
@@ -139,7 +143,9 @@ export class SqliteResults implements ResultsBackend {
     }
     const store = storeKey(store_id);
     for (const file of files) {
-      if (file.store !== store || live.has(file.fence)) continue;
+      // About another store's attempts nobody here can be asked: their files go when they are very old.
+      if (file.store === store ? live.has(file.fence) : Date.now() - file.modified_at < FORGOTTEN_MS)
+        continue;
       await removeStagingFile(file.path);
       orphans += 1;
     }
@@ -185,15 +191,24 @@ export class SqliteResults implements ResultsBackend {
     const unspool = () => this.#call('unspool', { file });
     cleanups.push(unspool, () => removeStagingFile(file));
     await this.#call('spool', { file, columns });
-    for await (const rows of body.batches) {
-      const so_far = await this.#abortable(signal, this.#call('append', { file, rows }));
-      if (limits.max_rows !== null && so_far.rows > limits.max_rows) {
-        throw this.#over('rows', 'max_rows', limits.max_rows);
+    const batches = body.batches[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const next = await this.#abortable(signal, batches.next());
+        if (next.done === true) break;
+        const so_far = await this.#abortable(signal, this.#call('append', { file, rows: next.value }));
+        if (limits.max_rows !== null && so_far.rows > limits.max_rows) {
+          throw this.#over('rows', 'max_rows', limits.max_rows);
+        }
+        if (limits.max_bytes !== null && so_far.bytes > limits.max_bytes) {
+          throw this.#over('bytes', 'max_bytes', limits.max_bytes);
+        }
+        onProgress({ phase: 'load', ...so_far });
       }
-      if (limits.max_bytes !== null && so_far.bytes > limits.max_bytes) {
-        throw this.#over('bytes', 'max_bytes', limits.max_bytes);
-      }
-      onProgress({ phase: 'load', ...so_far });
+    } catch (error) {
+      // Not waited for: a source that has not heard of the signal may be busy with the next batch.
+      batches.return?.().catch(() => {});
+      throw error;
     }
     signal.throwIfAborted();
     const { types, warnings, ...staged } = await this.#call('seal', { file });
@@ -257,6 +272,14 @@ export class SqliteResults implements ResultsBackend {
 
   #error(code: 'query_failed' | 'unavailable', message: string): DatabaseError {
     return new DatabaseError(code, `${this.#setup.database} ${message}`);
+  }
+}
+
+async function cleanUp(steps: readonly (() => Promise<unknown>)[]): Promise<void> {
+  for (const step of steps) {
+    // What cannot be cleaned up now (the disk is away, say) is found by the next sweep; the error that led
+    // here is the one to tell.
+    await step().catch(() => {});
   }
 }
 

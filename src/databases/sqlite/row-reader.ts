@@ -1,11 +1,11 @@
 /** Reads a query's rows in batches, and makes sure that every text arrives as it is. */
-import type { StatementSync } from 'node:sqlite';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { Value } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 
 /** A batch ends with whichever is reached first. */
 const BATCH_ROWS = 1_000;
-const BATCH_BYTES = 256 * 1024;
+const BATCH_BYTES = 128 * 1024;
 
 /** SQLite's limit is 2,000 columns in a result set, so there is no room to check more than half as many. */
 const MOST_CHECKED = 1_000;
@@ -23,6 +23,17 @@ export function readerSql(query: string, width: number): string {
       `CASE WHEN typeof(${name}) = 'text' AND (instr(${name}, char(65533)) OR instr(${name}, char(0))) THEN CAST(${name} AS BLOB) END`,
   );
   return `WITH q(${names.join(', ')}) AS (${query}\n) SELECT ${[...names, ...checks].join(', ')} FROM q`;
+}
+
+/** Throws for a result in which a text could be cut at a NUL without anyone noticing. */
+export function checkReadable(db: DatabaseSync, width: number): void {
+  if (width <= MOST_CHECKED) return;
+  const text = db.prepare("SELECT 'a' || char(0) || 'b' AS text").get()?.['text'];
+  if (text === 'a\0b') return;
+  throw new DatabaseError(
+    'query_failed',
+    `the result has ${width} columns: more than ${MOST_CHECKED} need Node 24, or a results backend that takes SQLite files`,
+  );
 }
 
 export interface Batch {

@@ -6,7 +6,7 @@ import { DatabaseError } from '../errors.ts';
 import { describeColumns, hasComputedReals, typesSeen } from './columns.ts';
 import { failureOf, redact, resultCode, SQLITE } from './failure.ts';
 import { fileUri } from './quote.ts';
-import { RowReader, readerSql, readRows } from './row-reader.ts';
+import { checkReadable, RowReader, readerSql, readRows } from './row-reader.ts';
 import { serve } from './serve.ts';
 import type { QueryRequest, SourceOperations, Target } from './source-operations.ts';
 import { makeStagingFolder } from './staging-file.ts';
@@ -52,6 +52,7 @@ serve<SourceOperations>(
         db.exec('PRAGMA query_only = ON');
         const { parsed, columns } = compile(db, request.sql);
         checkArguments(parsed, request.args);
+        checkReadable(db, columns.length);
         const statement = db.prepare(readerSql(parsed.numbered, columns.length));
         const rows = running(request.args, () => readRows(statement, bindings(parsed, request.args)));
         current = { reader: new RowReader(rows, columns.length), db, request };

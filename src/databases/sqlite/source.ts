@@ -117,7 +117,9 @@ export class SqliteSource implements Source {
     { directory }: FileAccept,
   ): Promise<ResultSet> {
     const file = stagingFile(directory, owner);
-    const remove = () => removeStagingFile(file);
+    // A file that cannot be removed now is found by the sweep, once the attempt has ended: no reason to fail
+    // what may have succeeded, nor to hide what has failed.
+    const remove = () => removeStagingFile(file).catch(() => {});
     try {
       const staged = await this.#run(this.#queries, signal, async (child) => {
         const done = new AbortController();

@@ -3,7 +3,7 @@
  * has left can be removed by another one.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { readdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Owner } from '../database.ts';
@@ -35,6 +35,8 @@ export interface StagingFile {
   /** Compare with `storeKey`. */
   readonly store: string;
   readonly fence: number;
+  /** ms since 1970 */
+  readonly modified_at: number;
 }
 
 /** A store's id as part of a file name: any id will do, and none is too long. */
@@ -55,7 +57,9 @@ export async function listStagingFiles(directory: string): Promise<readonly Stag
   for (const name of names) {
     const [, store, fence] = /^([0-9a-f]{24})\.(\d+)\.[0-9a-f]{12}\.staging(?:-\w+)?$/.exec(name) ?? [];
     if (store === undefined) continue;
-    files.push({ path: join(directory, name), store, fence: Number(fence) });
+    const path = join(directory, name);
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats !== undefined) files.push({ path, store, fence: Number(fence), modified_at: stats.mtimeMs });
   }
   return files;
 }

@@ -54,6 +54,8 @@ export interface Long {
 
 interface QuickTask {
   readonly quick: Quick<unknown>;
+  /** `begun`: its transaction has the file's lock, and is committed or undone before anyone is heard. */
+  state: 'waiting' | 'begun' | 'withdrawn';
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -76,6 +78,8 @@ export class Turns {
   readonly #open: () => Promise<Opened>;
   readonly #quick: QuickTask[] = [];
   readonly #long: LongTask[] = [];
+  /** The quick ones under way. */
+  #together: readonly QuickTask[] = [];
   #running: Promise<void> | null = null;
   #stopped = false;
   #idle: NodeJS.Timeout | undefined;
@@ -87,7 +91,7 @@ export class Turns {
 
   soon<T>(quick: Quick<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
-    this.#quick.push({ quick, resolve: (value) => resolve(value as T), reject });
+    this.#quick.push({ quick, state: 'waiting', resolve: (value) => resolve(value as T), reject });
     this.#wake();
     return promise;
   }
@@ -99,12 +103,13 @@ export class Turns {
     return promise;
   }
 
-  /** False if its transaction has begun. */
+  /** False if its transaction has begun. One that only waits for the file's lock can still be withdrawn. */
   withdraw(ticket: number): boolean {
-    const index = this.#quick.findIndex(({ quick }) => quick.ticket === ticket);
-    const [task] = index < 0 ? [] : this.#quick.splice(index, 1);
-    task?.reject(new DatabaseError('query_failed', 'withdrawn'));
-    return task !== undefined;
+    const task = [...this.#quick, ...this.#together].find(({ quick }) => quick.ticket === ticket);
+    if (task?.state !== 'waiting') return false;
+    task.state = 'withdrawn';
+    task.reject(new DatabaseError('query_failed', 'withdrawn'));
+    return true;
   }
 
   /** Refuses all that is not under way, now and from now on; resolves when that is done. */
@@ -179,7 +184,10 @@ export class Turns {
     }
   }
 
-  async #runTogether(tasks: readonly QuickTask[]): Promise<void> {
+  async #runTogether(asked: readonly QuickTask[]): Promise<void> {
+    const tasks = asked.filter(({ state }) => state !== 'withdrawn');
+    if (tasks.length === 0) return;
+    this.#together = tasks;
     let outcomes: readonly Outcome[];
     try {
       outcomes = await this.#transact(tasks);
@@ -191,21 +199,30 @@ export class Turns {
       }
       outcomes = [{ error }];
     }
+    let written = 0;
     tasks.forEach((task, index) => {
       const outcome = outcomes[index];
       if (outcome === undefined) task.reject(new Error('a task has no outcome'));
       else if ('error' in outcome) task.reject(outcome.error);
       else task.resolve(outcome.value);
+      written += Math.max(LEAST_LOGGED_BYTES, task.quick.bytes ?? 0);
     });
+    // If the file cannot be opened, they have all been told so.
+    await this.#open().then(
+      ({ checkpoints }) => checkpoints.wrote(written, this.#long.length > 0),
+      () => {},
+    );
   }
 
   async #transact(tasks: readonly QuickTask[]): Promise<readonly Outcome[]> {
-    const { file, checkpoints } = await this.#open();
+    const { file } = await this.#open();
     const files = tasks.map(({ quick }) => quick.file ?? null);
     const outcomes = await attached(file, files, (schemas) =>
       file.transact('FULL', () =>
-        tasks.map(({ quick }, index): Outcome => {
-          const work = () => quick.work(file, schemas[index] ?? null);
+        tasks.map((task, index): Outcome => {
+          if (task.state === 'withdrawn') return { value: null };
+          task.state = 'begun';
+          const work = () => task.quick.work(file, schemas[index] ?? null);
           if (tasks.length === 1) return { value: work() };
           try {
             return { value: file.nested(work) };
@@ -219,10 +236,6 @@ export class Turns {
     );
     // Once more: what was committed to a file that nobody can see any more is not there.
     await this.#open();
-    await checkpoints.wrote(
-      tasks.reduce((sum, { quick }) => sum + Math.max(LEAST_LOGGED_BYTES, quick.bytes ?? 0), 0),
-      this.#long.length > 0,
-    );
     return outcomes;
   }
 }

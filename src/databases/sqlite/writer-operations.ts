@@ -43,14 +43,15 @@ export type WriterOperations = {
   /** Lets go of a file that is not sealed; of no consequence if there is none. */
   unspool: { readonly request: { readonly file: string }; readonly reply: null };
 
-  /** Makes and registers a staging table; its name. */
+  /** Makes and registers a staging table. */
   begin: {
     readonly request: {
       readonly owner: Owner;
       readonly columns: readonly ResultColumn[];
       readonly staged: StagedRows;
+      readonly staging: string;
     };
-    readonly reply: string;
+    readonly reply: null;
   };
   /** Copies staged rows into a staging table, a few at a time. */
   copy: {

@@ -49,8 +49,13 @@ serve<WriterOperations>(
       return null;
     },
 
-    begin: ({ owner, columns, staged }) =>
-      turns.soon({ work: ({ db }) => tables.beginStaging(db, owner, columns, staged, Date.now()) }),
+    begin: ({ owner, columns, staged, staging }) =>
+      turns.soon({
+        work: ({ db }) => {
+          tables.beginStaging(db, owner, columns, staged, staging, Date.now());
+          return null;
+        },
+      }),
 
     copy: async ({ staging, staged, width }, tell) => {
       let copied = 0;
