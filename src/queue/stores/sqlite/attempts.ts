@@ -8,6 +8,7 @@ import type {
   RecoverOptions,
   Renewed,
 } from '../../store.ts';
+import { jobBySeq } from './posting.ts';
 import { type Core, type CoreRow, type JobRow, toCore } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
@@ -58,12 +59,12 @@ export function claim(session: Session, request: ClaimRequest): ClaimedRows {
 function start(session: Session, candidate: Candidate, { worker, lease_ms }: ClaimRequest): JobRow {
   const { seq, queue, state } = candidate;
   const fence = session.nextFence();
-  const row = session.change<JobRow>(SQL.claim, seq, fence, worker, session.now);
-  if (row === undefined) throw new Error(`the store has lost job ${seq}`);
+  session.run(SQL.claim, seq, fence, worker, session.now);
   session.run(SQL.insertLease, fence, seq, session.now + lease_ms);
   session.count(queue, state, -1);
   session.count(queue, 'STARTED', 1);
-  return row;
+  // Read by itself: RETURNING costs more than both.
+  return jobBySeq(session, seq);
 }
 
 interface Candidate {

@@ -106,20 +106,29 @@ export interface ListedRows {
 /** One step of a listing: at most `limit` jobs below `before`, of a window of bounded size. */
 export function list(session: Session, filter: JobFilter, limit: number, before: number): ListedRows {
   const { group_id, state } = filter;
-  const [listing, key] =
-    group_id !== undefined
-      ? ([LISTING.ofGroup, group_id] as const)
-      : state === 'STARTED'
-        ? ([LISTING.running, state] as const)
-        : state === 'RETRY' || state === 'FAILURE' || state === 'CANCELLED'
-          ? ([LISTING.ofState, state] as const)
-          : ([LISTING.all, null] as const);
+  const listing = group_id === undefined ? listingOf(state) : LISTING.ofGroup;
+  const key = group_id ?? null;
   const low = session.get<[seq: number]>(listing.window, before, WINDOW - 1, key)?.[0] ?? 0;
   const { task = null, queue = null } = filter;
   const jobs = session.all<JobRow>(listing.page, before, low, key, task, queue, state ?? null, limit);
   const last = jobs.at(-1);
   if (jobs.length === limit && last !== undefined) return { jobs, before: last[0] };
   return { jobs, before: low === 0 ? null : low };
+}
+
+function listingOf(state: JobState | undefined) {
+  switch (state) {
+    case 'STARTED':
+      return LISTING.running;
+    case 'RETRY':
+      return LISTING.retrying;
+    case 'FAILURE':
+      return LISTING.failed;
+    case 'CANCELLED':
+      return LISTING.cancelled;
+    default:
+      return LISTING.all;
+  }
 }
 
 export interface StatsRows {

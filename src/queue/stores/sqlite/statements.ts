@@ -49,7 +49,7 @@ export const SQL = {
     SELECT due_at FROM jobs WHERE ${CLAIMABLE} AND priority = ?2 AND due_at > ?3 ORDER BY due_at LIMIT 1`,
   claim: `
     UPDATE jobs SET state = 'STARTED', hold = NULL, attempt = attempt + 1, fence = ?2, worker = ?3, started_at = ?4
-    WHERE seq = ?1 RETURNING ${JOB}`,
+    WHERE seq = ?1`,
   insertLease: `INSERT INTO leases (fence, seq, expires_at) VALUES (?1, ?2, ?3)`,
   slots: `SELECT capacity - taken FROM slots WHERE slot = ?1`,
   takeSlot: `UPDATE slots SET taken = taken + 1 WHERE slot = ?1`,
@@ -153,10 +153,12 @@ function listing(some: string) {
   };
 }
 
-/** ?3 is the group's id, or the state. */
+/** ?3 is the group's id, or null. */
 export const LISTING = {
   all: listing(`?3 IS NULL`),
   ofGroup: listing(`group_id = ?3`),
-  ofState: listing(`state IN ('RETRY', 'FAILURE', 'CANCELLED') AND state = ?3`),
-  running: listing(`seq IN (SELECT seq FROM leases) AND ?3 = 'STARTED'`),
+  retrying: listing(`state = 'RETRY' AND ?3 IS NULL`),
+  failed: listing(`state = 'FAILURE' AND ?3 IS NULL`),
+  cancelled: listing(`state = 'CANCELLED' AND ?3 IS NULL`),
+  running: listing(`seq IN (SELECT seq FROM leases) AND ?3 IS NULL`),
 } as const;
