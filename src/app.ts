@@ -110,7 +110,14 @@ async function start(
 
   let address: string | null = null;
   if (!config.worker.only) {
-    const server = buildServer({ version, queue, reports, logger, body_limit: config.app.body_limit });
+    const server = buildServer({
+      version,
+      queue,
+      reports,
+      logger,
+      body_limit: config.app.body_limit,
+      allowed_hosts: config.app.allowed_hosts,
+    });
     closers.push(() => server.close());
     address = await listen(server, config.server);
   }

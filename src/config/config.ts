@@ -16,6 +16,8 @@ export interface AppConfig {
   readonly max_bytes: number | null;
   /** The largest HTTP request body, bytes. */
   readonly body_limit: number;
+  /** Host names under which browsers may use the server, besides those of the machine. */
+  readonly allowed_hosts: readonly string[];
   /** How long a claimed attempt is held without a heartbeat. */
   readonly lease_ms: number;
   /** Less than half of a lease, so that one lost heartbeat costs nothing. */

@@ -105,6 +105,7 @@ class Reader {
       shutdown_timeout_ms: values.shutdown_timeout,
       max_rows: values.max_rows,
       max_bytes: values.max_bytes,
+      allowed_hosts: values.allowed_hosts ?? [],
       body_limit: values.body_limit,
       lease_ms: values.lease,
       heartbeat_ms: values.heartbeat,

@@ -31,6 +31,8 @@ shutdown_timeout = "30s"
 # max_bytes = 0
 # The largest HTTP request body, in bytes.
 # body_limit = 1048576
+# Host names under which browsers may use the server, besides those of this machine (behind a proxy, say).
+# allowed_hosts = ["reports.example.com"]
 
 # A worker holds a job for as long as a lease, and renews it with every heartbeat. A worker that dies is found
 # out when the lease ends, at the next sweep; its jobs then run elsewhere. A job whose workers died max_crashes

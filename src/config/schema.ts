@@ -59,6 +59,11 @@ export const app = Type.Object({
   ),
   max_rows: integerOrNone('the most rows that a result may have', { default: 0 }),
   max_bytes: integerOrNone('the most bytes that a result may have', { default: 0 }),
+  allowed_hosts: Type.Optional(
+    list('host name under which browsers may use the server, besides those of the machine', {
+      fallback: 'none',
+    }),
+  ),
   body_limit: integer('the largest HTTP request body, bytes', 1_024, 1_073_741_824, { default: 1_048_576 }),
   lease: duration(
     'how long a job is held by a worker of which nothing is heard',

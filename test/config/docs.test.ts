@@ -37,6 +37,7 @@ test('our loader takes the sample, as it is and with every commented key in forc
   const full = load({ toml: FULL });
   assert.deepEqual(full, {
     ...config,
+    app: { ...config.app, allowed_hosts: ['reports.example.com'] },
     queues: ['default'],
     worker: { ...config.worker, name: 'worker-1' },
   });
