@@ -32,6 +32,4 @@ export type SourceOperations = {
       readonly done: boolean;
     };
   };
-  /** Ends a query whose rows are not all wanted. */
-  abandon: { readonly request: null; readonly reply: null };
 };

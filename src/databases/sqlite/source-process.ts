@@ -75,11 +75,6 @@ serve<SourceOperations>(
         throw error;
       }
     },
-
-    abandon: () => {
-      abandon();
-      return null;
-    },
   },
   (error) => failureOf(error, database, 'query_failed'),
 );

@@ -128,12 +128,14 @@ export class SqliteSource implements Source {
           // Ends the query: the error is then told below, in the words of the limit.
           if (limits.max_bytes !== null && bytes > limits.max_bytes) void child.kill();
         });
+        // What cannot be looked at while it grows is measured when it is complete.
+        watched.catch(() => {});
         try {
           const { max_rows } = limits;
           return await child.call('stage', { ...this.#target, sql, args, file, max_rows });
         } catch (error) {
           done.abort();
-          checkBytes(await watched, limits);
+          checkBytes(await watched.catch(() => 0), limits);
           throw error;
         } finally {
           done.abort();

@@ -192,6 +192,7 @@ export class Turns {
     try {
       outcomes = await this.#transact(tasks);
     } catch (error) {
+      for (const task of tasks) if (task.state === 'begun') task.state = 'waiting';
       if (tasks.length > 1) {
         // The transaction itself has failed: one of them may be the cause, the others need not suffer.
         for (const task of tasks) await this.#runTogether([task]);
