@@ -44,7 +44,7 @@ export async function checkDemo(url: string, files: DemoFiles): Promise<void> {
   function tableIs(job: JobStatus, query: string, ...args: SQLInputValue[]): void {
     assert.equal(job.state, 'SUCCESS', job.error);
     assert.ok(job.result, 'a successful job shows its result table');
-    const results = new DatabaseSync(files.results, { readOnly: true });
+    const results = new DatabaseSync(files.results, { readOnly: true, timeout: 10_000 });
     try {
       const rows = results.prepare(`SELECT * FROM "${job.result.table}"`).all();
       assert.deepEqual(rows, ledger.prepare(query).all(...args));
@@ -56,7 +56,7 @@ export async function checkDemo(url: string, files: DemoFiles): Promise<void> {
   }
 
   function tableIsAbsent(job_id: string): void {
-    const results = new DatabaseSync(files.results, { readOnly: true });
+    const results = new DatabaseSync(files.results, { readOnly: true, timeout: 10_000 });
     try {
       const tables = results.prepare('SELECT name FROM sqlite_master WHERE name LIKE ?').all(`%${job_id}%`);
       assert.deepEqual(tables, []);

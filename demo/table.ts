@@ -9,6 +9,7 @@ if (table === undefined) {
 }
 const database = new DatabaseSync(fileURLToPath(new URL('data/results.db', import.meta.url)), {
   readOnly: true,
+  timeout: 10_000,
 });
 const name = `"${table.replaceAll('"', '""')}"`;
 console.table(database.prepare(`SELECT * FROM ${name} LIMIT 20`).all());

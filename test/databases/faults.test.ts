@@ -237,7 +237,7 @@ test('a file system that is read-only for a while', async (t) => {
 test('another process that sits on the file is waited for', async (t) => {
   const bench = await openBench(t);
   await report(bench, 'job', numbers(3));
-  const stranger = new DatabaseSync(join(bench.folder, 'results.db'));
+  const stranger = new DatabaseSync(join(bench.folder, 'results.db'), { timeout: 30_000 });
   closing(t, () => stranger.close());
   stranger.exec('BEGIN IMMEDIATE');
   let done = false;
@@ -255,7 +255,7 @@ test('another process that sits on the file is waited for', async (t) => {
 test('a cancel does not wait for a stranger that sits on the file', async (t) => {
   const bench = await openBench(t);
   await report(bench, 'job', numbers(3));
-  const stranger = new DatabaseSync(join(bench.folder, 'results.db'));
+  const stranger = new DatabaseSync(join(bench.folder, 'results.db'), { timeout: 30_000 });
   closing(t, () => stranger.close());
   const reason = new Error('cancelled by a test');
   for (const rows of [3, 20_000]) {

@@ -2,7 +2,7 @@
 import { DatabaseSync } from 'node:sqlite';
 
 const [path = '', table = ''] = process.argv.slice(2);
-const db = new DatabaseSync(path, { readOnly: true });
+const db = new DatabaseSync(path, { readOnly: true, timeout: 30_000 });
 const seen = new Map<string, number>();
 let stopped = false;
 process.once('message', () => {

@@ -127,7 +127,7 @@ test('a rerun replaces the table, whatever the sizes', async (t) => {
 test('a view over a result table outlives a rerun', async (t) => {
   const bench = await openBench(t);
   await report(bench, 'job', LARGE);
-  const someone = new DatabaseSync(join(bench.folder, 'results.db'));
+  const someone = new DatabaseSync(join(bench.folder, 'results.db'), { timeout: 30_000 });
   closing(t, () => someone.close());
   someone.exec(
     'CREATE VIEW totals AS SELECT count(*) AS n FROM results_job; CREATE VIEW broken AS SELECT * FROM missing',
@@ -317,7 +317,7 @@ test('ids that differ by case do not share a table', async (t) => {
 
 test('a table that is not in the catalog is replaced in our namespace, and respected elsewhere', async (t) => {
   const bench = await openBench(t);
-  const someone = new DatabaseSync(join(bench.folder, 'results.db'));
+  const someone = new DatabaseSync(join(bench.folder, 'results.db'), { timeout: 30_000 });
   closing(t, () => someone.close());
   someone.exec(
     'CREATE TABLE Results_Job(old); INSERT INTO results_job VALUES (1); CREATE VIEW results_view AS SELECT 1',
@@ -336,7 +336,7 @@ test('a table that is not in the catalog is replaced in our namespace, and respe
   });
   closing(t, () => bare.close());
   await bare.ping(never());
-  const theirs = new DatabaseSync(join(bench.folder, 'bare.db'));
+  const theirs = new DatabaseSync(join(bench.folder, 'bare.db'), { timeout: 30_000 });
   closing(t, () => theirs.close());
   theirs.exec('CREATE TABLE accounts(a); INSERT INTO accounts VALUES (42); CREATE INDEX by_a ON accounts(a)');
   for (const sql of [SMALL, LARGE]) {
@@ -429,7 +429,7 @@ test('sweep drops what dead attempts left, and only that', async (t) => {
   for (const attempt of [finished, failed, open])
     await report(bench, attempt.job_id, SMALL, { owner: attempt });
   // What servers that were killed leave: registered staging tables, staging files and their journals.
-  const someone = new DatabaseSync(join(bench.folder, 'results.db'));
+  const someone = new DatabaseSync(join(bench.folder, 'results.db'), { timeout: 30_000 });
   closing(t, () => someone.close());
   for (const [index, attempt] of [live, dead, foreign].entries()) {
     const table = `dungbeetle_staging_${String(index).padStart(16, '0')}`;

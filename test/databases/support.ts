@@ -84,7 +84,7 @@ export async function openTestResults(
 }
 
 export function openReader(t: TestContext, path: string): DatabaseSync {
-  const reader = new DatabaseSync(path, { readOnly: true });
+  const reader = new DatabaseSync(path, { readOnly: true, timeout: 30_000 });
   closing(t, () => reader.close());
   return reader;
 }

@@ -69,7 +69,7 @@ async function place(t: TestContext, random?: () => number): Promise<Place> {
     ...(random === undefined ? {} : { random }),
   };
   const results = (name: string) => {
-    const database = new DatabaseSync(join(folder, `${name}.db`), { readOnly: true });
+    const database = new DatabaseSync(join(folder, `${name}.db`), { readOnly: true, timeout: 30_000 });
     t.after(() => database.close());
     return database;
   };

@@ -84,14 +84,14 @@ results_table = "results_%s"
 
 /** Gated queries that begin from now on end by themselves. */
 export function openGate(setup: Setup): void {
-  const database = new DatabaseSync(setup.ledger);
+  const database = new DatabaseSync(setup.ledger, { timeout: 30_000 });
   database.exec('UPDATE gate SET size = 300');
   database.close();
 }
 
 /** Rows of a query on one of the setup's files. */
 export function rows(file: string, sql: string, ...args: string[]): Record<string, unknown>[] {
-  const database = new DatabaseSync(file, { readOnly: true });
+  const database = new DatabaseSync(file, { readOnly: true, timeout: 30_000 });
   try {
     return database.prepare(sql).all(...args);
   } finally {
