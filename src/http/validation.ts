@@ -3,8 +3,8 @@ import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
+import { didYouMean } from '../util/suggest.ts';
 import { ApiError } from './errors.ts';
-import { didYouMean } from './suggest.ts';
 
 /** For Fastify's `setValidatorCompiler`. Nothing is converted: what passes is what was sent. */
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
