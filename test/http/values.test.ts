@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { didYouMean, suggest } from '../../src/http/suggest.ts';
 import { formatTime, parseBoolean, parseDuration, parseTime } from '../../src/http/values.ts';
+import { didYouMean, suggest } from '../../src/util/suggest.ts';
 
 test('times that exist are read, to the millisecond and never earlier', () => {
   const cases: [string, string][] = [

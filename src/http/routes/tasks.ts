@@ -1,9 +1,9 @@
 import { ReportError } from '../../reports/report.ts';
 import type { ReportService } from '../../reports/service.ts';
+import { didYouMean } from '../../util/suggest.ts';
 import { ApiError } from '../errors.ts';
 import { flagOf, toReportRequest } from '../requests.ts';
 import { JobRequest, TaskParams, TasksQuery } from '../schemas.ts';
-import { didYouMean } from '../suggest.ts';
 import { postedView, success, taskView } from '../views.ts';
 import type { App, RouteContext } from './context.ts';
 
