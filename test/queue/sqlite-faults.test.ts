@@ -246,3 +246,18 @@ test('one call that fails half-way does not spoil its neighbours', async (t) => 
   const [{ counts } = {}] = await store.stats();
   assert.deepEqual([counts?.STARTED, counts?.PENDING, counts?.SUCCESS], [2, 2, 0]);
 });
+
+test('a call that cannot be sent to the thread is refused, and its neighbours are not', async (t) => {
+  const store = await open(t, ':memory:');
+  const odd = { task: (() => 1) as unknown as string };
+  const results = await Promise.allSettled([
+    store.enqueue([newJob('a')]),
+    store.list(odd, 10),
+    store.enqueue([newJob('b')]),
+  ]);
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['fulfilled', 'rejected', 'fulfilled'],
+  );
+  assert.deepEqual(await store.states(['a', 'b']), ['PENDING', 'PENDING']);
+});

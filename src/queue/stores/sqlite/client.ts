@@ -9,7 +9,7 @@ import type { Arguments, Operation, Result } from './operations.ts';
 
 interface Waiting {
   resolve(value: unknown): void;
-  reject(error: Error): void;
+  reject(error: unknown): void;
 }
 
 export class Client {
@@ -17,9 +17,12 @@ export class Client {
   static async open(options: ThreadOptions, clockOffset: () => number): Promise<Client> {
     const thread = new Worker(entry(import.meta.url, './thread'), { workerData: options });
     const store_id = await new Promise<string>((resolve, reject) => {
+      const exited = () => reject(StoreUnavailable('its thread ended before it was open'));
       thread.once('error', reject);
+      thread.once('exit', exited);
       thread.once('message', (answer: Answer) => {
         thread.off('error', reject);
+        thread.off('exit', exited);
         if (answer.type === 'open') resolve(answer.store_id);
         else if (answer.type === 'failed') reject(toError(answer.code, answer.message));
         else reject(new Error('the thread answered before it was open'));
@@ -100,7 +103,22 @@ export class Client {
     if (this.#outbox.length === 0) return;
     const calls = this.#outbox;
     this.#outbox = [];
-    this.#post({ type: 'calls', calls, offset_ms: this.#clockOffset() });
+    const offset_ms = this.#clockOffset();
+    try {
+      this.#post({ type: 'calls', calls, offset_ms });
+    } catch {
+      // One of them cannot be sent to a thread, whatever its type said: the others can.
+      for (const call of calls) this.#sendAlone(call, offset_ms);
+    }
+  }
+
+  #sendAlone(call: Call, offset_ms: number): void {
+    try {
+      this.#post({ type: 'calls', calls: [call], offset_ms });
+    } catch (error) {
+      this.#waiting.get(call[0])?.reject(error);
+      this.#waiting.delete(call[0]);
+    }
   }
 
   #post(request: Request): void {

@@ -29,6 +29,11 @@ const REASONS: Readonly<Record<number, string>> = {
  * wins; like this all have the same chance.
  */
 const LOCK_RETRY_MS = 0.5;
+/**
+ * Pages in -wal before they are copied to the file: four times SQLite's default, since ids are random and a page
+ * of their index that is changed often is then copied once.
+ */
+const CHECKPOINT_PAGES = 4_000;
 /** -wal beyond this size is cut when it is written anew. */
 const WAL_BYTES = 64 * 1024 * 1024;
 
@@ -146,6 +151,7 @@ function prepare(database: DatabaseSync, path: string): void {
   database.exec(`
     PRAGMA synchronous = FULL;
     PRAGMA trusted_schema = OFF;
+    PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};
     PRAGMA journal_size_limit = ${WAL_BYTES};
   `);
   if (pragma(database, 'user_version') === MIGRATIONS.length) return;
