@@ -17,7 +17,11 @@ export function serve<T extends Operations<T>>(
   describe: (error: unknown) => Failure,
 ): void {
   if (process.send === undefined) throw new Error('this module runs as a child process only');
-  const send = (answer: Answer) => process.send?.(answer);
+  const end = () => process.kill(process.pid, 'SIGKILL');
+  const send = (answer: Answer) =>
+    process.send?.(answer, undefined, undefined, (error) => {
+      if (error !== null) end(); // nobody is there to hear it
+    });
   process.on('message', async (message) => {
     const { id, op, request } = message as Call;
     try {
@@ -27,7 +31,7 @@ export function serve<T extends Operations<T>>(
       send({ id, failure: describe(error) });
     }
   });
-  process.once('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+  process.once('disconnect', end);
   // While this thread is inside of SQLite it hears of nothing: another one waits for the end.
   new Worker(entry(import.meta.url, './watchdog'), { workerData: LIFELINE }).unref();
   // A signal meant for the server (Ctrl-C goes to the whole process group) is not for its children: the
