@@ -116,8 +116,10 @@ export class SqliteProcess<T extends Operations<T>> {
     }
     const call: Call = { id, op, request };
     this.#child.send(call, (error) => {
-      // A process that ended rejects its calls itself, and says how it ended.
-      if (error !== null && this.#alive) this.#settle(id)?.reject(this.#gone('cannot be reached', error));
+      if (error === null) return;
+      // It has ended, and that is not yet known here: the exit tells how, and rejects what is pending.
+      this.#alive = false;
+      void this.kill();
     });
     return promise;
   }
@@ -126,7 +128,7 @@ export class SqliteProcess<T extends Operations<T>> {
   kill(): Promise<void> {
     // Waited for, even if answers that were under way still come in.
     this.#ending = true;
-    if (this.#alive) this.#child.ref();
+    this.#child.ref();
     this.#child.kill('SIGKILL');
     return this.exited;
   }
@@ -160,7 +162,7 @@ export class SqliteProcess<T extends Operations<T>> {
     resolve();
   }
 
-  #gone(how: string, cause?: unknown): DatabaseError {
-    return new DatabaseError('unavailable', `${this.#name}: the process that runs SQLite ${how}`, { cause });
+  #gone(how: string): DatabaseError {
+    return new DatabaseError('unavailable', `${this.#name}: the process that runs SQLite ${how}`);
   }
 }
