@@ -7,7 +7,7 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 export interface AppConfig {
   readonly log_level: LogLevel;
-  /** The longest a job may run (key `default_job_ttl`); null: no limit. */
+  /** The longest a job may run (the shorter of the keys `timeout` and `default_job_ttl`); null: no limit. */
   readonly default_job_ttl_ms: number | null;
   /** How long running jobs may go on after the first SIGTERM. */
   readonly shutdown_timeout_ms: number;

@@ -101,7 +101,7 @@ class Reader {
     }
     return {
       log_level: values.log_level,
-      default_job_ttl_ms: values.default_job_ttl,
+      default_job_ttl_ms: shorter(values.default_job_ttl, values.timeout),
       shutdown_timeout_ms: values.shutdown_timeout,
       max_rows: values.max_rows,
       max_bytes: values.max_bytes,
@@ -267,4 +267,10 @@ class Reader {
 function writtenIn(setting: Setting, schema: TProperties[string]): unknown {
   const isText = setting.origin.kind !== 'file' && typeof setting.value === 'string';
   return isText ? fromText(schema, String(setting.value)) : setting.value;
+}
+
+/** Of two limits that may each be absent. */
+function shorter(one: number | null, other: number | null): number | null {
+  if (one === null || other === null) return one ?? other;
+  return Math.min(one, other);
 }

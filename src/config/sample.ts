@@ -20,9 +20,11 @@ export const SAMPLE = `# DungBeetle's configuration. docs/configuration.md expla
 [app]
 # debug, info, warn or error
 log_level = "info"
-# The longest a job may run once it has started; 0: no limit. A task's "timeout" tag and a request's "timeout"
-# go over it.
+# The longest a job may run once it has started; 0: no limit. A task's "timeout" tag replaces it, a request's
+# "timeout" can only shorten it.
 default_job_ttl = "60s"
+# The same by another name; the shorter one holds.
+# timeout = 0
 # After SIGTERM, how long running jobs may go on before they are given back to their queue.
 shutdown_timeout = "30s"
 

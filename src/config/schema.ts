@@ -52,6 +52,11 @@ export const app = Type.Object({
     { min_ms: 1, max_ms: LONGEST_TIMER_MS },
     { default: 0 },
   ),
+  timeout: durationOrNone(
+    'the same as default_job_ttl, by the name that tasks and requests have for it',
+    { min_ms: 1, max_ms: LONGEST_TIMER_MS },
+    { default: 0 },
+  ),
   shutdown_timeout: duration(
     'how long running jobs may go on after SIGTERM',
     { min_ms: 0, max_ms: 24 * HOUR_MS },

@@ -283,3 +283,12 @@ test('a heartbeat is less than half of a lease; the message names the one that w
   assert.match(message({ toml: app('lease = "6s"') }), /^config\.toml: app\.lease: /);
   assert.match(message({ env: { DUNGBEETLE_APP__LEASE: '6s' } }), /^environment: DUNGBEETLE_APP__LEASE: /);
 });
+
+test('of default_job_ttl and timeout the shorter one holds', (t) => {
+  const { load } = place(t);
+  const limit = (lines: string) => load({ toml: `${DATABASES}\n[app]\n${lines}` }).app.default_job_ttl_ms;
+  assert.equal(limit('timeout = "5s"'), 5_000);
+  assert.equal(limit('default_job_ttl = "60s"\ntimeout = "5s"'), 5_000);
+  assert.equal(limit('default_job_ttl = "60s"\ntimeout = "90s"'), 60_000);
+  assert.equal(limit('default_job_ttl = "60s"\ntimeout = 0'), 60_000);
+});
