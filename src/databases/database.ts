@@ -31,6 +31,14 @@ export interface Column {
   readonly type: ColumnType;
   /** The source's own word for the type, "" when it has none. */
   readonly source_type: string;
+  /** Of a DECIMAL column, where the source says: how many digits in all, and how many after the point. */
+  readonly precision?: number;
+  readonly scale?: number;
+  /**
+   * The Postgres type whose binary form the fields of a `pg-binary` body have, as SQL writes it ("integer",
+   * "numeric(10,2)"). Only where the receiver asked for the source's own types; otherwise the type says it.
+   */
+  readonly pg_type?: string;
 }
 
 /**
@@ -38,17 +46,43 @@ export interface Column {
  * it; a source picks the one it likes best.
  */
 export type Accept =
-  /** Arrays of JS values, in batches. Every backend takes it. */
+  /** Arrays of JS values, in batches. Every backend takes it, every source can give it. */
   | { readonly encoding: 'rows' }
+  /** Lines of tab-separated text; see `encodings/copy-text.ts` for the form of each type. */
+  | { readonly encoding: 'copy-text' }
+  /**
+   * Tuples of Postgres' COPY BINARY without its header and trailer. `types`: each field in the binary form of
+   * the standard type of its column (BIGINT int8, DECIMAL numeric, DOUBLE float8, TIMESTAMP timestamp,
+   * TIMESTAMPTZ timestamptz, DATE date, BOOLEAN bool, BYTES bytea, TEXT, JSON and ANY UTF-8 text), or, with
+   * `source`, of the column's `pg_type` where it has one.
+   */
+  | { readonly encoding: 'pg-binary'; readonly types: 'standard' | 'source' }
   /** One table in a SQLite file that the source makes inside `directory` and the receiver reads there. */
   | { readonly encoding: 'sqlite-file'; readonly directory: string };
 
-/** A value in a row: integers are bigint, so that none is rounded. */
+/**
+ * A value in a row, by its column's type: BIGINT bigint; DECIMAL its digits as a string (or "NaN", "Infinity",
+ * "-Infinity"); DOUBLE number; BOOLEAN boolean; BYTES Uint8Array; TEXT and JSON string; DATE, TIMESTAMP and
+ * TIMESTAMPTZ the text that `encodings/copy-text.ts` describes. SQLite, whose values have types of their own,
+ * gives any of them in any column: a DECIMAL may be a bigint or a number, a BOOLEAN 1, text that is not UTF-8
+ * its bytes.
+ */
 export type Value = null | bigint | number | string | boolean | Uint8Array;
 
-/** A result set on its way. It is complete only if its stream ended without an error. */
+/** A piece of a result set on its way. Its end need not be the end of a row. */
+export interface Chunk {
+  readonly data: Buffer;
+  /** How many rows end in it. */
+  readonly rows: number;
+}
+
+/**
+ * A result set on its way. It is complete only if its stream ended without an error, which takes the engine's
+ * own word that it is. The source goes on only as fast as the stream is read.
+ */
 export type Body =
   | { readonly encoding: 'rows'; readonly batches: AsyncIterable<readonly (readonly Value[])[]> }
+  | { readonly encoding: 'copy-text' | 'pg-binary'; readonly chunks: AsyncIterable<Chunk> }
   | {
       readonly encoding: 'sqlite-file';
       /** The file is complete and closed. Table `rows`, columns c0, c1, … without a type, in rowid order from 1. */
@@ -57,9 +91,12 @@ export type Body =
       readonly bytes: number;
     };
 
+/** Disposing of it ends a query that still runs; it resolves once the database no longer works on it. */
 export interface ResultSet extends AsyncDisposable {
   readonly columns: readonly Column[];
   readonly body: Body;
+  /** What the source could not hand over exactly, in words with counts; asked when the body has ended. */
+  warnings?(): readonly string[];
 }
 
 export interface Limits {
@@ -80,18 +117,27 @@ export interface QueryOptions {
   readonly limits: Limits;
   /** Aborting ends the query inside the database; the call rejects with the signal's reason. */
   readonly signal: AbortSignal;
-  /** Who asks: shown in the database where it can show such a thing, and part of names on disk. */
+  /**
+   * Who asks: shown in the database where it can show such a thing, and part of names on disk. From the second
+   * attempt on, a query that an earlier attempt of the same job left running in the database is ended first.
+   */
   readonly owner: Owner;
   onProgress(progress: TransferProgress): void;
+  /** Called once with the columns, before the first row is fetched. What it throws is what `query` rejects with. */
+  onColumns(columns: readonly Column[]): void;
 }
 
-/** An attempt, as far as databases need to know one. The pair (store_id, fence) orders attempts. */
+/**
+ * An attempt, as far as databases need to know one. Fences order the attempts of one store; `seq` is the same
+ * for the attempts of one post of the job's id, and another for the next post.
+ */
 export interface Owner {
   readonly job_id: string;
   readonly task: string;
   readonly attempt: number;
   readonly store_id: string;
   readonly fence: number;
+  readonly seq: number;
 }
 
 export interface StatementInfo {
@@ -140,6 +186,9 @@ export interface ResultTable {
   readonly warnings: readonly string[];
 }
 
+/** Which attempt made a published table. */
+export type PublishedBy = Pick<Owner, 'job_id' | 'fence' | 'seq'>;
+
 /** Whether an attempt's table is wanted: see `sweep`. */
 export type Verdict = 'keep' | 'drop' | 'undecided';
 
@@ -149,7 +198,7 @@ export interface SweepOptions {
   /** Fences of attempts that may still be writing, asked after the leftovers were listed. */
   liveFences(): Promise<ReadonlySet<number>>;
   /** Of a published table not yet judged: keep (its job succeeded with it), drop, or ask again later. */
-  judge(published: { readonly job_id: string; readonly fence: number }): Promise<Verdict>;
+  judge(published: PublishedBy): Promise<Verdict>;
 }
 
 export interface Swept {
@@ -162,6 +211,8 @@ export interface Swept {
 export interface ResultsBackend {
   readonly engine: string;
   readonly accepts: readonly Accept[];
+  /** Throws a permanent `DatabaseError` if no table of this engine can have such columns. */
+  checkColumns(columns: readonly Column[]): void;
   /**
    * Loads a result set and publishes it as the job's table: complete, or not at all. Replaces the table of
    * an earlier run of the same job id in one step. Rejects, with nothing left behind, if the source fails,

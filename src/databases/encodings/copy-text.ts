@@ -1,0 +1,197 @@
+/**
+ * Rows as lines of tab-separated text: what Postgres' COPY reads in its text format, MySQL's LOAD DATA with
+ * its default terminators, and what ClickHouse writes as TabSeparated.
+ *
+ * A line ends with "\n", fields are separated by "\t". NULL is \N; in a field \b, \f, \n, \r, \t, \v and the
+ * backslash itself stand for themselves behind a backslash, \0 (NUL) too, though no Postgres takes it. A
+ * field is UTF-8 and reads, by its column's type:
+ *
+ * - BIGINT: digits. DECIMAL: digits and a point, or NaN, Infinity, -Infinity. DOUBLE: the shortest digits that
+ *   read as the same value, perhaps with an exponent, or NaN, Infinity, -Infinity.
+ * - DATE: 2024-02-29. TIMESTAMP: 2024-02-29 23:59:59.123456, the fraction of any length up to six digits or
+ *   missing. TIMESTAMPTZ: the same in UTC with "+00" behind it. Years have at least four digits; one before the
+ *   first is written "0044-03-15 BC" as Postgres does; "infinity" and "-infinity" are Postgres' own.
+ * - BOOLEAN: 1 or 0. BYTES: "\x" and hexadecimal digits (the backslash of which is escaped: "\\x00ff").
+ * - TEXT, JSON and ANY: the text itself.
+ */
+import type { Chunk, Column, ColumnType, Value } from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+
+const ESCAPED = /[\0\b\f\n\r\t\v\\]/;
+const EVERY_ESCAPED = /[\0\b\f\n\r\t\v\\]/g;
+const ESCAPES: Readonly<Record<string, string>> = {
+  '\0': '\\0',
+  '\b': '\\b',
+  '\f': '\\f',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\v': '\\v',
+  '\\': '\\\\',
+};
+/** Chunks of about this many characters: large enough for the socket, small enough for the event loop. */
+const CHUNK_CHARACTERS = 64 * 1024;
+
+export function escapeText(text: string): string {
+  return ESCAPED.test(text) ? text.replace(EVERY_ESCAPED, (found) => ESCAPES[found] ?? found) : text;
+}
+
+/** A value as a field of its line, escaped. */
+export function encodeField(value: Value): string {
+  switch (typeof value) {
+    case 'string':
+      return escapeText(value);
+    case 'bigint':
+      return value.toString();
+    case 'number':
+      // String() forgets the sign of a zero.
+      return Object.is(value, -0) ? '-0' : String(value);
+    case 'boolean':
+      return value ? '1' : '0';
+    case 'object':
+      return value === null
+        ? '\\N'
+        : `\\\\x${Buffer.from(value.buffer, value.byteOffset, value.length).toString('hex')}`;
+  }
+}
+
+/** Rows of JS values as chunks of lines. */
+export async function* encodeRows(
+  batches: AsyncIterable<readonly (readonly Value[])[]>,
+): AsyncGenerator<Chunk, void, void> {
+  let lines = '';
+  let rows = 0;
+  for await (const batch of batches) {
+    for (const row of batch) {
+      lines += `${row.map(encodeField).join('\t')}\n`;
+      rows += 1;
+      if (lines.length < CHUNK_CHARACTERS) continue;
+      yield { data: Buffer.from(lines), rows };
+      lines = '';
+      rows = 0;
+    }
+  }
+  if (rows > 0) yield { data: Buffer.from(lines), rows };
+}
+
+const TAB = 0x09;
+const NEWLINE = 0x0a;
+const BACKSLASH = 0x5c;
+
+/** Chunks of lines as rows of JS values, a batch per chunk. Text that is not UTF-8 is an error. */
+export async function* decodeRows(
+  chunks: AsyncIterable<Chunk>,
+  columns: readonly Pick<Column, 'name' | 'type'>[],
+): AsyncGenerator<readonly (readonly Value[])[], void, void> {
+  let held: Buffer[] = [];
+  for await (const { data } of chunks) {
+    const end = data.lastIndexOf(NEWLINE) + 1;
+    if (end === 0) {
+      held.push(data);
+      continue;
+    }
+    const lines = held.length === 0 ? data.subarray(0, end) : Buffer.concat([...held, data.subarray(0, end)]);
+    held = end < data.length ? [data.subarray(end)] : [];
+    yield decodeLines(lines, columns);
+  }
+  if (held.length > 0) throw new Error('the last line of a result has no end');
+}
+
+function decodeLines(lines: Buffer, columns: readonly Pick<Column, 'name' | 'type'>[]): Value[][] {
+  const rows: Value[][] = [];
+  let row: Value[] = [];
+  let start = 0;
+  let escaped = false;
+  for (let at = 0; at < lines.length; at += 1) {
+    const byte = lines[at];
+    if (byte === BACKSLASH) {
+      escaped = true;
+      at += 1; // what follows is neither a separator nor the beginning of another escape
+    } else if (byte === TAB || byte === NEWLINE) {
+      const column = columns[row.length];
+      // A row without columns is an empty line.
+      if (column !== undefined) row.push(decodeField(lines, start, at, escaped, column));
+      else if (at > start || byte === TAB) throw new Error('a line of a result has too many fields');
+      start = at + 1;
+      escaped = false;
+      if (byte === NEWLINE) {
+        if (row.length !== columns.length) throw new Error('a line of a result has too few fields');
+        rows.push(row);
+        row = [];
+      }
+    }
+  }
+  return rows;
+}
+
+function decodeField(
+  lines: Buffer,
+  start: number,
+  end: number,
+  escaped: boolean,
+  { name, type }: Pick<Column, 'name' | 'type'>,
+): Value {
+  if (!escaped) return decodeText(readText(lines, start, end, name), type);
+  if (end - start === 2 && lines[start + 1] === 0x4e /* N */) return null;
+  const field = unescape(lines.subarray(start, end));
+  return decodeText(readText(field, 0, field.length, name), type);
+}
+
+function readText(buffer: Buffer, start: number, end: number, column: string): string {
+  const text = buffer.utf8Slice(start, end);
+  // U+FFFD stands for a byte that is not UTF-8, unless it was sent as such.
+  if (text.includes('\ufffd') && !Buffer.from(text).equals(buffer.subarray(start, end))) {
+    throw new DatabaseError(
+      'query_failed',
+      `column "${column}": a value is not UTF-8 text; ask for its bytes instead`,
+    );
+  }
+  return text;
+}
+
+const UNESCAPED: Readonly<Record<number, number>> = {
+  48: 0x00,
+  98: 0x08,
+  102: 0x0c,
+  110: 0x0a,
+  114: 0x0d,
+  116: 0x09,
+  118: 0x0b,
+};
+
+function unescape(field: Buffer): Buffer {
+  const plain = Buffer.allocUnsafe(field.length);
+  let length = 0;
+  for (let at = 0; at < field.length; at += 1) {
+    let byte = field[at] ?? 0;
+    if (byte === BACKSLASH) {
+      at += 1;
+      const next = field[at] ?? BACKSLASH;
+      byte = UNESCAPED[next] ?? next;
+    }
+    plain[length] = byte;
+    length += 1;
+  }
+  return plain.subarray(0, length);
+}
+
+function decodeText(text: string, type: ColumnType): Value {
+  switch (type) {
+    case 'BIGINT':
+      return BigInt(text);
+    case 'DOUBLE':
+      return Number(text);
+    case 'BOOLEAN':
+      return text === '1';
+    case 'BYTES':
+      return Buffer.from(text.slice(2), 'hex');
+    case 'DECIMAL':
+    case 'DATE':
+    case 'TIMESTAMP':
+    case 'TIMESTAMPTZ':
+    case 'TEXT':
+    case 'JSON':
+    case 'ANY':
+      return text;
+  }
+}
