@@ -133,7 +133,7 @@ function decodeField(
 ): Value {
   if (!escaped) return decodeText(readText(lines, start, end, name), type);
   if (end - start === 2 && lines[start + 1] === 0x4e /* N */) return null;
-  const field = unescape(lines.subarray(start, end));
+  const field = unescaped(lines.subarray(start, end));
   return decodeText(readText(field, 0, field.length, name), type);
 }
 
@@ -159,7 +159,7 @@ const UNESCAPED: Readonly<Record<number, number>> = {
   118: 0x0b,
 };
 
-function unescape(field: Buffer): Buffer {
+function unescaped(field: Buffer): Buffer {
   const plain = Buffer.allocUnsafe(field.length);
   let length = 0;
   for (let at = 0; at < field.length; at += 1) {
