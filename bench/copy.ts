@@ -57,7 +57,7 @@ async function measureIn(folder: string, rows: number, runs: number): Promise<Co
   let fence = 0;
   const copy = async (encoding: Accept['encoding'], sql = SELECT) => {
     fence += 1;
-    const owner = { job_id: `copy_${encoding}`, task: 'copy', attempt: 1, store_id: 'bench', fence };
+    const owner = { job_id: `copy_${encoding}`, task: 'copy', attempt: 1, store_id: 'bench', fence, seq: 1 };
     const common = {
       owner,
       limits: { max_rows: null, max_bytes: null },
@@ -66,7 +66,7 @@ async function measureIn(folder: string, rows: number, runs: number): Promise<Co
     };
     const begun = performance.now();
     const accept = results.accepts.filter((offer) => offer.encoding === encoding);
-    await using result = await source.query(sql, [], { ...common, accept });
+    await using result = await source.query(sql, [], { ...common, accept, onColumns: () => {} });
     const queried = performance.now();
     const table = await results.write(result, { ...common, ttl_ms: null, confirm: async () => {} });
     const loaded = performance.now();

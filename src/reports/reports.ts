@@ -118,6 +118,7 @@ export class Reports implements ReportService, Handler {
       attempt: job.lease.attempt,
       store_id: this.#options.store_id,
       fence: job.lease.fence,
+      seq: job.seq,
     };
     const limits = this.#limitsOf(task);
     const onProgress = (progress: TransferProgress) => context.progress({ ...progress });
@@ -127,6 +128,7 @@ export class Reports implements ReportService, Handler {
       signal,
       owner,
       onProgress,
+      onColumns: (columns) => backend.checkColumns(columns),
     });
     try {
       const ttl_ms =

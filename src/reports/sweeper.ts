@@ -1,5 +1,5 @@
 /** Drops what nobody wants any more: expired result tables, and what attempts that died have left. */
-import type { ResultsBackend, Swept, Verdict } from '../databases/database.ts';
+import type { PublishedBy, ResultsBackend, Swept, Verdict } from '../databases/database.ts';
 import { QueueError } from '../queue/errors.ts';
 import { isFinished } from '../queue/queue.ts';
 import type { Store } from '../queue/store.ts';
@@ -60,16 +60,17 @@ export class Sweeper {
 }
 
 /**
- * Whether a published table is wanted. Dropped is only what is surely nobody's: the table of the last
- * attempt of a job that did not succeed, left by a worker that died between publishing and finishing. Where
- * the store no longer knows (the job was forgotten, or its id posted again) the table is kept: one too many
- * is better than one too few, and its expiry still counts.
+ * Whether a published table is wanted. Dropped is only what is surely nobody's: the table of an attempt of a
+ * job that did not succeed with it, left by a worker that died between publishing and finishing. Where the
+ * store no longer knows (the job was forgotten, or its id posted again) the table is kept: one too many is
+ * better than one too few, and its expiry still counts.
  */
-async function judge(store: Store, published: { job_id: string; fence: number }): Promise<Verdict> {
+async function judge(store: Store, published: PublishedBy): Promise<Verdict> {
   try {
     const job = await store.get(published.job_id);
     if (!isFinished(job.state)) return 'undecided';
-    return job.fence === published.fence && job.state !== 'SUCCESS' ? 'drop' : 'keep';
+    if (job.seq !== published.seq) return 'keep';
+    return job.state === 'SUCCESS' && job.fence === published.fence ? 'keep' : 'drop';
   } catch (error) {
     if (error instanceof QueueError && error.code === 'unknown_job') return 'keep';
     throw error;

@@ -86,6 +86,7 @@ test('publishes a table with its row in the catalog', async (t) => {
           created_at: 0,
           expires_at: table.expires_at,
           settled: 0,
+          seq: 1,
         },
       );
       // In the query's order.

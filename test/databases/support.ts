@@ -94,7 +94,7 @@ let fences = 0;
 /** An attempt; each has a higher fence than the one before. */
 export function owner(job_id: string, fields: Partial<Owner> = {}): Owner {
   fences += 1;
-  return { job_id, task: 'test', attempt: 1, store_id: 'store', fence: fences, ...fields };
+  return { job_id, task: 'test', attempt: 1, store_id: 'store', fence: fences, seq: 1, ...fields };
 }
 
 export function never(): AbortSignal {
@@ -108,6 +108,7 @@ export function queryOptions(accept: readonly Accept[], fields: Partial<QueryOpt
     signal: never(),
     owner: owner('query'),
     onProgress: () => {},
+    onColumns: () => {},
     ...fields,
   };
 }
@@ -142,6 +143,7 @@ export async function report(
     signal: write.signal,
     owner: write.owner,
     onProgress: write.onProgress,
+    onColumns: (columns) => results.checkColumns(columns),
   });
   return await results.write(result, write);
 }

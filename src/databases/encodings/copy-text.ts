@@ -83,18 +83,39 @@ export async function* decodeRows(
   chunks: AsyncIterable<Chunk>,
   columns: readonly Pick<Column, 'name' | 'type'>[],
 ): AsyncGenerator<readonly (readonly Value[])[], void, void> {
-  let held: Buffer[] = [];
-  for await (const { data } of chunks) {
+  const decoder = new LineDecoder(columns);
+  for await (const { data } of chunks) yield decoder.push(data);
+  decoder.end();
+}
+
+/** Takes lines apart that come in pieces. */
+export class LineDecoder {
+  readonly #columns: readonly Pick<Column, 'name' | 'type'>[];
+  /** The beginning of a line whose end has not come. */
+  #held: Buffer[] = [];
+
+  constructor(columns: readonly Pick<Column, 'name' | 'type'>[]) {
+    this.#columns = columns;
+  }
+
+  /** The rows that end in this piece. Throws where text is not UTF-8. */
+  push(piece: Uint8Array): readonly (readonly Value[])[] {
+    const data = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
     const end = data.lastIndexOf(NEWLINE) + 1;
     if (end === 0) {
-      held.push(data);
-      continue;
+      this.#held.push(data);
+      return [];
     }
-    const lines = held.length === 0 ? data.subarray(0, end) : Buffer.concat([...held, data.subarray(0, end)]);
-    held = end < data.length ? [data.subarray(end)] : [];
-    yield decodeLines(lines, columns);
+    const head = data.subarray(0, end);
+    const lines = this.#held.length === 0 ? head : Buffer.concat([...this.#held, head]);
+    this.#held = end < data.length ? [data.subarray(end)] : [];
+    return decodeLines(lines, this.#columns);
   }
-  if (held.length > 0) throw new Error('the last line of a result has no end');
+
+  /** Throws if the last line has no end. */
+  end(): void {
+    if (this.#held.length > 0) throw new Error('the last line of a result has no end');
+  }
 }
 
 function decodeLines(lines: Buffer, columns: readonly Pick<Column, 'name' | 'type'>[]): Value[][] {
@@ -138,7 +159,7 @@ function decodeField(
 }
 
 function readText(buffer: Buffer, start: number, end: number, column: string): string {
-  const text = buffer.utf8Slice(start, end);
+  const text = buffer.toString('utf8', start, end);
   // U+FFFD stands for a byte that is not UTF-8, unless it was sent as such.
   if (text.includes('\ufffd') && !Buffer.from(text).equals(buffer.subarray(start, end))) {
     throw new DatabaseError(

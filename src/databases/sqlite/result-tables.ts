@@ -3,7 +3,7 @@
  * caller holds; none of them waits.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import type { Owner, ResultColumn, ResultTable } from '../database.ts';
+import type { Owner, PublishedBy, ResultColumn, ResultTable } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { tableNames } from '../names.ts';
 import { quoteName } from './quote.ts';
@@ -174,7 +174,9 @@ export function publish(
     checkCount(copied, staged.rows);
   }
   const expires_at = ttl_ms === null ? null : now + Math.ceil(ttl_ms);
-  db.prepare('INSERT OR REPLACE INTO dungbeetle_results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)').run(
+  db.prepare(
+    'INSERT OR REPLACE INTO dungbeetle_results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)',
+  ).run(
     owner.job_id,
     table,
     owner.task,
@@ -187,6 +189,7 @@ export function publish(
     JSON.stringify(warnings),
     now,
     expires_at,
+    owner.seq,
   );
   db.prepare('DELETE FROM dungbeetle_fences WHERE job_id = ?').run(owner.job_id);
   return { table, columns, rows: staged.rows, bytes: staged.bytes, expires_at, warnings };
@@ -335,8 +338,8 @@ export function leftoversOf(db: DatabaseSync, store_id: string): WriterOperation
     )
     .all(store_id) as { table: string; fence: number }[];
   const unsettled = db
-    .prepare('SELECT job_id, fence FROM dungbeetle_results WHERE store_id = ? AND settled = 0')
-    .all(store_id) as { job_id: string; fence: number }[];
+    .prepare('SELECT job_id, fence, seq FROM dungbeetle_results WHERE store_id = ? AND settled = 0')
+    .all(store_id) as unknown as PublishedBy[];
   return { staging, unsettled };
 }
 

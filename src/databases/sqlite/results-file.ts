@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS dungbeetle_results (
   warnings TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   expires_at INTEGER,
-  settled INTEGER NOT NULL DEFAULT 0
+  settled INTEGER NOT NULL DEFAULT 0,
+  seq INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS dungbeetle_results_expiry ON dungbeetle_results (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS dungbeetle_results_unsettled ON dungbeetle_results (store_id) WHERE settled = 0;

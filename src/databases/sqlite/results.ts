@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { entry } from '../../util/entry.ts';
 import type {
   Accept,
+  Body,
   Column,
   ColumnType,
   ResultColumn,
@@ -17,6 +18,7 @@ import type {
 import { DatabaseError } from '../errors.ts';
 import { columnNames } from '../names.ts';
 import { type EventOf, SqliteProcess } from './process.ts';
+import type { Piece } from './spool.ts';
 import type { StagedRows } from './staging-file.ts';
 import { listStagingFiles, removeStagingFile, stagingFile, storeKey } from './staging-file.ts';
 import { FORGOTTEN_MS, stagingTable } from './staging-table.ts';
@@ -63,7 +65,11 @@ export class SqliteResults implements ResultsBackend {
     const file = absolute(path);
     this.#setup = { path: file, database: `results "${name}"`, results_table };
     this.#directory = join(dirname(file), `${basename(file)}-staging`);
-    this.accepts = [{ encoding: 'sqlite-file', directory: this.#directory }, { encoding: 'rows' }];
+    this.accepts = [
+      { encoding: 'sqlite-file', directory: this.#directory },
+      { encoding: 'copy-text' },
+      { encoding: 'rows' },
+    ];
     // A process takes a while to start: the first report should not wait for it.
     this.#process();
   }
@@ -74,15 +80,18 @@ export class SqliteResults implements ResultsBackend {
     return pid === undefined ? [] : [pid];
   }
 
+  checkColumns(columns: readonly Column[]): void {
+    if (columns.length <= MOST_COLUMNS) return;
+    throw this.#error(
+      'query_failed',
+      `the result has ${columns.length} columns, a SQLite table at most ${MOST_COLUMNS}`,
+    );
+  }
+
   async write(result: ResultSet, options: WriteOptions): Promise<ResultTable> {
     const { signal, owner, limits, onProgress } = options;
     signal.throwIfAborted();
-    if (result.columns.length > MOST_COLUMNS) {
-      throw this.#error(
-        'query_failed',
-        `the result has ${result.columns.length} columns, a SQLite table at most ${MOST_COLUMNS}`,
-      );
-    }
+    this.checkColumns(result.columns);
     // In this order: on a full disk it takes the staging file's room to get rid of the staging table.
     const cleanups: (() => Promise<unknown>)[] = [];
     try {
@@ -149,9 +158,9 @@ export class SqliteResults implements ResultsBackend {
       await removeStagingFile(file.path);
       orphans += 1;
     }
-    for (const { job_id, fence } of unsettled) {
+    for (const { job_id, fence, seq } of unsettled) {
       if (live.has(fence)) continue;
-      const verdict = await judge({ job_id, fence });
+      const verdict = await judge({ job_id, fence, seq });
       if (verdict === 'keep') await this.#call('settle', { job_id, store_id, fence });
       else if (verdict === 'drop' && (await this.#call('drop', { job_id, fence }))) orphans += 1;
     }
@@ -191,12 +200,12 @@ export class SqliteResults implements ResultsBackend {
     const unspool = () => this.#call('unspool', { file });
     cleanups.push(unspool, () => removeStagingFile(file));
     await this.#call('spool', { file, columns });
-    const batches = body.batches[Symbol.asyncIterator]();
+    const pieces = piecesOf(body);
     try {
       for (;;) {
-        const next = await this.#abortable(signal, batches.next());
+        const next = await this.#abortable(signal, pieces.next());
         if (next.done === true) break;
-        const so_far = await this.#abortable(signal, this.#call('append', { file, rows: next.value }));
+        const so_far = await this.#abortable(signal, this.#call('append', { file, ...next.value }));
         if (limits.max_rows !== null && so_far.rows > limits.max_rows) {
           throw this.#over('rows', 'max_rows', limits.max_rows);
         }
@@ -207,13 +216,13 @@ export class SqliteResults implements ResultsBackend {
       }
     } catch (error) {
       // Not waited for: a source that has not heard of the signal may be busy with the next batch.
-      batches.return?.().catch(() => {});
+      pieces.return().catch(() => {});
       throw error;
     }
     signal.throwIfAborted();
     const { types, warnings, ...staged } = await this.#call('seal', { file });
     cleanups.splice(cleanups.indexOf(unspool), 1);
-    return { staged, types, warnings };
+    return { staged, types, warnings: [...(result.warnings?.() ?? []), ...warnings] };
   }
 
   /** Once its transaction has begun, a publication is no longer taken back: its outcome counts. */
@@ -272,6 +281,22 @@ export class SqliteResults implements ResultsBackend {
 
   #error(code: 'query_failed' | 'unavailable', message: string): DatabaseError {
     return new DatabaseError(code, `${this.#setup.database} ${message}`);
+  }
+}
+
+/** Lines are taken apart by the writer's process: there it does not keep the server from answering. */
+async function* piecesOf(
+  body: Exclude<Body, { readonly encoding: 'sqlite-file' }>,
+): AsyncGenerator<Piece, void, void> {
+  switch (body.encoding) {
+    case 'rows':
+      for await (const rows of body.batches) yield { rows };
+      break;
+    case 'copy-text':
+      for await (const { data } of body.chunks) yield { lines: data };
+      break;
+    case 'pg-binary':
+      throw new Error('pg-binary is not accepted');
   }
 }
 

@@ -20,6 +20,8 @@ export type SourceOperations = {
   stage: {
     readonly request: QueryRequest & { readonly file: string; readonly max_rows: number | null };
     readonly reply: { readonly columns: readonly Column[]; readonly rows: number; readonly bytes: number };
+    /** The columns, before the query runs; types that only values can tell are ANY. */
+    readonly event: readonly Column[];
   };
   /** Begins a query whose rows are then fetched. */
   open: { readonly request: QueryRequest; readonly reply: readonly Column[] };

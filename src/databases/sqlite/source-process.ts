@@ -39,10 +39,11 @@ serve<SourceOperations>(
         return { parameters: parsed.parameters, columns };
       }),
 
-    stage: (request) =>
+    stage: (request, tell) =>
       using(request, (db) => {
         const query = compile(db, request.sql);
         checkArguments(query.parsed, request.args);
+        tell(query.columns);
         return running(request.args, () => stage(db, query, request));
       }),
 

@@ -5,6 +5,7 @@ import { entry } from '../../util/entry.ts';
 import type {
   Accept,
   Argument,
+  Column,
   Limits,
   QueryOptions,
   ResultSet,
@@ -113,7 +114,7 @@ export class SqliteSource implements Source {
   async #stage(
     sql: string,
     args: readonly Argument[],
-    { limits, signal, owner, onProgress }: QueryOptions,
+    { limits, signal, owner, onProgress, onColumns }: QueryOptions,
     { directory }: FileAccept,
   ): Promise<ResultSet> {
     const file = stagingFile(directory, owner);
@@ -123,6 +124,15 @@ export class SqliteSource implements Source {
     try {
       const staged = await this.#run(this.#queries, signal, async (child) => {
         const done = new AbortController();
+        let refused: { readonly reason: unknown } | null = null;
+        const offer = (columns: readonly Column[]) => {
+          try {
+            onColumns(columns);
+          } catch (reason) {
+            refused = { reason };
+            void child.kill();
+          }
+        };
         const watched = watchSize(file, done.signal, (bytes) => {
           onProgress({ phase: 'query', rows: 0, bytes });
           // Ends the query: the error is then told below, in the words of the limit.
@@ -132,9 +142,10 @@ export class SqliteSource implements Source {
         watched.catch(() => {});
         try {
           const { max_rows } = limits;
-          return await child.call('stage', { ...this.#target, sql, args, file, max_rows });
+          return await child.call('stage', { ...this.#target, sql, args, file, max_rows }, offer);
         } catch (error) {
           done.abort();
+          throwIfRefused(refused);
           checkBytes(await watched.catch(() => 0), limits);
           throw error;
         } finally {
@@ -169,6 +180,7 @@ export class SqliteSource implements Source {
     };
     try {
       const columns = await child.call('open', { ...this.#target, sql, args });
+      options.onColumns(columns);
       return {
         columns,
         body: { encoding: 'rows', batches: fetchAll(child, options, giveBack) },
@@ -215,6 +227,11 @@ async function* fetchAll(
   } finally {
     await giveBack(complete);
   }
+}
+
+/** A function, since the compiler does not see that a callback has set the variable. */
+function throwIfRefused(refused: { readonly reason: unknown } | null): void {
+  if (refused !== null) throw refused.reason;
 }
 
 function tooManyRows(max_rows: number): DatabaseError {

@@ -1,6 +1,7 @@
 /** Collects rows from JavaScript in a staging file, as a SQLite source would have made it. */
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Column, ColumnType, Value } from '../database.ts';
+import { LineDecoder } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
 import { makeStagingFolder, type StagedRows } from './staging-file.ts';
 import { AffinityProbe, DECLARED, SEEN, typeOfSeen } from './types.ts';
@@ -10,6 +11,9 @@ const ROWS_AT_ONCE = 20;
 const VALUES_AT_ONCE = 2_000;
 
 type SqlValue = null | bigint | number | string | Uint8Array;
+
+/** Some rows: values, or lines of `copy-text`. */
+export type Piece = { readonly rows: readonly (readonly Value[])[] } | { readonly lines: Uint8Array };
 
 export interface Sealed extends StagedRows {
   /** Types that change none of the values: the source's own, or what the values allow. */
@@ -27,6 +31,7 @@ export class Spool {
   readonly #at_once: number;
   readonly #size: StatementSync;
   readonly #probe: AffinityProbe;
+  readonly #lines: LineDecoder;
   /** By column: the storage classes seen, whether the source's type would change a value, NaNs. */
   readonly #seen: number[];
   readonly #unfit: boolean[];
@@ -37,6 +42,7 @@ export class Spool {
     makeStagingFolder(file);
     this.#file = file;
     this.#columns = columns;
+    this.#lines = new LineDecoder(columns);
     this.#seen = columns.map(() => 0);
     this.#unfit = columns.map(() => false);
     this.#nans = columns.map(() => 0);
@@ -57,7 +63,8 @@ export class Spool {
     this.#db.exec('BEGIN');
   }
 
-  append(rows: readonly (readonly Value[])[]): { readonly rows: number; readonly bytes: number } {
+  append(piece: Piece): { readonly rows: number; readonly bytes: number } {
+    const rows = 'rows' in piece ? piece.rows : this.#lines.push(piece.lines);
     let at = 0;
     for (; at + this.#at_once <= rows.length; at += this.#at_once) {
       const values: SqlValue[] = [];
@@ -74,6 +81,7 @@ export class Spool {
   }
 
   seal(): Sealed {
+    this.#lines.end();
     this.#db.exec('COMMIT');
     const bytes = this.#bytes();
     this.#db.close();

@@ -1,6 +1,6 @@
 /** What the child process of a results file does. */
-import type { Column, Owner, ResultColumn, ResultTable, Value } from '../database.ts';
-import type { Sealed } from './spool.ts';
+import type { Column, Owner, PublishedBy, ResultColumn, ResultTable } from '../database.ts';
+import type { Piece, Sealed } from './spool.ts';
 import type { StagedRows } from './staging-file.ts';
 
 /** Given to the process as its one argument, in JSON. */
@@ -30,8 +30,9 @@ export type WriterOperations = {
     readonly request: { readonly file: string; readonly columns: readonly Column[] };
     readonly reply: null;
   };
+  /** Rows as values, or as lines of `copy-text` that need not end where the piece does. */
   append: {
-    readonly request: { readonly file: string; readonly rows: readonly (readonly Value[])[] };
+    readonly request: { readonly file: string } & Piece;
     /** So far. */
     readonly reply: { readonly rows: number; readonly bytes: number };
   };
@@ -82,7 +83,7 @@ export type WriterOperations = {
     readonly request: { readonly store_id: string };
     readonly reply: {
       readonly staging: readonly { readonly table: string; readonly fence: number }[];
-      readonly unsettled: readonly { readonly job_id: string; readonly fence: number }[];
+      readonly unsettled: readonly PublishedBy[];
     };
   };
   /** Marks a published table as wanted: nobody asks again. */

@@ -37,7 +37,7 @@ serve<WriterOperations>(
       spools.set(file, new Spool(file, columns));
       return null;
     },
-    append: ({ file, rows }) => spoolOf(file).append(rows),
+    append: ({ file, ...piece }) => spoolOf(file).append(piece),
     seal: ({ file }) => {
       const sealed = spoolOf(file).seal();
       spools.delete(file);
