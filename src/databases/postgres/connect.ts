@@ -1,0 +1,209 @@
+/** Connections to Postgres whose values are exact, whose sessions are mortal and whose loss never goes unheard. */
+import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
+import pg from 'pg';
+import type { PostgresConfig, TlsOptions } from './dsn.ts';
+import { sqlState } from './failure.ts';
+import { quoteLiteral, quoteName } from './quote.ts';
+
+export interface ConnectOptions {
+  readonly config: PostgresConfig;
+  /** The longest that making a connection may take in all, ms; a `connect_timeout` in the DSN goes before it. */
+  readonly connect_timeout_ms: number;
+  /** Shown in pg_stat_activity; the DSN's own goes before it. */
+  readonly application_name?: string;
+  /** Run-time parameters set on the session, beside those of `EXACT` and the DSN's. */
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Values as they are, whatever the server, the database or the role have set: floats in their shortest exact form,
+ * ISO dates (the order in which the server reads ambiguous ones stays), plain intervals, \x bytes.
+ */
+const EXACT: Readonly<Record<string, string>> = {
+  client_encoding: 'UTF8',
+  extra_float_digits: '3',
+  DateStyle: 'ISO',
+  IntervalStyle: 'postgres',
+  bytea_output: 'hex',
+};
+
+/**
+ * For sessions that write: none outlives its client for long. One that waits for a lock gives up, one whose
+ * client is silent inside a transaction is ended, one whose client's machine is gone hears of it in half a minute.
+ */
+export const MORTAL: Readonly<Record<string, string>> = {
+  lock_timeout: '5s',
+  idle_in_transaction_session_timeout: '60s',
+  tcp_keepalives_idle: '15',
+  tcp_keepalives_interval: '5',
+  tcp_keepalives_count: '3',
+  tcp_user_timeout: '30s',
+};
+
+/** The server looks this often whether the client of a running statement is still there (from 14 on). */
+const CLIENT_CHECK = '5s';
+/** How long a silent connection is trusted before the kernel asks, ms. */
+const KEEPALIVE_MS = 10_000;
+
+/**
+ * A connection that is ready for queries. The caller owns it: `client.end()`, or `destroy(client)`. Its 'error'
+ * event has a listener, so a connection that breaks while nobody uses it does no more than emit 'end'.
+ *
+ * Rejects with the signal's reason, or with what the server, the network or TLS said: `failureOf` makes
+ * a DatabaseError of it.
+ */
+export async function connect(options: ConnectOptions): Promise<pg.Client> {
+  const { config, signal } = options;
+  signal?.throwIfAborted();
+  const milliseconds = config.connect_timeout_ms ?? options.connect_timeout_ms;
+  const clock = new AbortController();
+  const timer = setTimeout(() => clock.abort(new ConnectTimeout(milliseconds)), milliseconds);
+  const both = signal === undefined ? clock.signal : AbortSignal.any([clock.signal, signal]);
+  try {
+    return await tryEach(options, await waysOf(config), both);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The server did not let us in in time. */
+export class ConnectTimeout extends Error {
+  readonly code = 'ETIMEDOUT';
+
+  constructor(milliseconds: number) {
+    super(`no connection within ${milliseconds / 1000} s`);
+    this.name = 'ConnectTimeout';
+  }
+}
+
+/** Ends a connection at once, whatever it is doing. The server rolls back. */
+export function destroy(client: pg.Client): void {
+  socketOf(client).destroy();
+}
+
+/** The socket, encrypted or not. It changes while a connection is made, not afterwards. */
+export function socketOf(client: pg.Client): Socket {
+  // pg says Duplex, for runtimes other than Node.
+  return client.connection.stream as Socket;
+}
+
+type Way = false | ConnectionOptions;
+
+/** With and without TLS, in the order in which sslmode wants them tried. */
+async function waysOf({ host, tls }: PostgresConfig): Promise<readonly Way[]> {
+  // As libpq: a socket in the file system is never encrypted.
+  if (tls.mode === 'disable' || host.startsWith('/')) return [false];
+  const encrypted = await tlsOf(tls);
+  if (tls.mode === 'allow') return [false, encrypted];
+  if (tls.mode === 'prefer') return [encrypted, false];
+  return [encrypted];
+}
+
+async function tlsOf({ mode, rootcert, cert, key }: TlsOptions): Promise<ConnectionOptions> {
+  const own = rootcert !== null && rootcert !== 'system';
+  const verified =
+    mode === 'verify-ca' || mode === 'verify-full' || (mode === 'require' && rootcert !== null);
+  return {
+    rejectUnauthorized: verified,
+    ...(own && verified ? { ca: await readFile(rootcert) } : {}),
+    ...(cert === null || key === null ? {} : { cert: await readFile(cert), key: await readFile(key) }),
+    // Certificates of a public authority prove nothing without the name: libpq has the same rule.
+    ...(verified && mode !== 'verify-full' && own ? { checkServerIdentity: () => undefined } : {}),
+  };
+}
+
+async function tryEach(
+  options: ConnectOptions,
+  ways: readonly Way[],
+  signal: AbortSignal,
+): Promise<pg.Client> {
+  let failure: unknown;
+  for (const way of ways) {
+    try {
+      return await open(options, way, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      // That a server has no TLS tells nothing about why it refused a plain connection.
+      if (failure === undefined || !lacksTls(error)) failure = error;
+      // One that is not there, or says no for another reason than encryption, says it once.
+      if (!dependsOnTls(error)) break;
+    }
+  }
+  throw failure;
+}
+
+function lacksTls(error: unknown): boolean {
+  return error instanceof Error && error.message === 'The server does not support SSL connections';
+}
+
+/** Whether a refusal may be about TLS: none there, a handshake that failed, a pg_hba line that is for the other kind. */
+function dependsOnTls(error: unknown): boolean {
+  const state = sqlState(error);
+  if (state !== null) return state === '28000';
+  return !(error instanceof Error && 'syscall' in error && error.syscall !== 'read');
+}
+
+async function open(options: ConnectOptions, ssl: Way, signal: AbortSignal): Promise<pg.Client> {
+  const { tls: _, settings: wanted, connect_timeout_ms: __, ...config } = options.config;
+  const application_name = config.application_name ?? options.application_name;
+  const client = new pg.Client({
+    ...config,
+    ssl,
+    ...(application_name === undefined ? {} : { application_name }),
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEPALIVE_MS,
+  });
+  client.on('error', () => {
+    // Without a listener it would end the process. Whoever waits for an answer gets the error as its answer, and
+    // 'end' follows for the others.
+  });
+  let version = 0;
+  client.connection.on('parameterStatus', (status: { parameterName: string; parameterValue: string }) => {
+    if (status.parameterName === 'server_version') version = Number.parseInt(status.parameterValue, 10);
+  });
+  const abort = () => destroy(client);
+  signal.addEventListener('abort', abort);
+  try {
+    if (signal.aborted) throw signal.reason;
+    await client.connect();
+    await client.query(setting({ ...EXACT, ...options.settings, ...wanted }));
+    if (options.settings !== undefined && version >= 14) await checkClient(client);
+    if (signal.aborted) throw signal.reason;
+    return client;
+  } catch (error) {
+    destroy(client);
+    if (signal.aborted) throw signal.reason;
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+function setting(settings: Readonly<Record<string, string>>): string {
+  return Object.entries(settings)
+    .map(([name, value]) => `SET ${name.split('.').map(quoteName).join('.')} = ${settingValue(name, value)}`)
+    .join('; ');
+}
+
+/** A list stays a list: SET search_path = 'a, b' would be one schema of that name. */
+function settingValue(name: string, value: string): string {
+  if (name.toLowerCase() !== 'search_path') return quoteLiteral(value);
+  return value
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+    .map((part) => (/^".*"$/.test(part) ? part : quoteLiteral(part)))
+    .join(', ');
+}
+
+async function checkClient(client: pg.Client): Promise<void> {
+  try {
+    await client.query(`SET client_connection_check_interval = '${CLIENT_CHECK}'`);
+  } catch (error) {
+    // A server whose operating system cannot tell refuses the value.
+    if (sqlState(error) !== '22023') throw error;
+  }
+}

@@ -1,0 +1,172 @@
+/** Errors of Postgres, its driver and the network as errors of ours. */
+import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+
+/**
+ * What was being done: compiling a statement of the user's, running it, or writing on our own account.
+ * It decides what a read-only refusal means: of a source's session that the statement is no read, of a
+ * results backend that its server takes no writes for now.
+ */
+export type Doing = 'invalid_statement' | 'query_failed' | 'write';
+
+/** What an error of the server has, as pg gives it (https://www.postgresql.org/docs/current/protocol-error-fields.html). */
+interface ServerError extends Error {
+  readonly code: string;
+  readonly severity: string;
+  readonly hint?: string;
+  readonly position?: string;
+  readonly routine?: string;
+}
+
+export function isServerError(error: unknown): error is ServerError {
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    /^[0-9A-Z]{5}$/.test(error.code) &&
+    'severity' in error
+  );
+}
+
+/** The SQLSTATE of an error that the server sent, or null: it came from the network or from us. */
+export function sqlState(error: unknown): string | null {
+  return isServerError(error) ? error.code : null;
+}
+
+/**
+ * `database` is how the message names the database, e.g. `db "ledger"`. `sql` is the text whose line an error's
+ * position is in; `args` are values that must not be seen in the message.
+ */
+export function failureOf(
+  error: unknown,
+  database: string,
+  doing: Doing,
+  { sql, args = [] }: { readonly sql?: string; readonly args?: readonly unknown[] } = {},
+): DatabaseError {
+  if (error instanceof DatabaseError) return error;
+  if (!isServerError(error)) return connectionFailure(error, database);
+  const [code, transient] = kindOf(error, doing);
+  const line = lineOf(error, sql);
+  const hint = hasHarmlessHint(error) ? ` (hint: ${error.hint})` : '';
+  const message = redact(plainMessage(error), args) + redact(hint, args);
+  return new DatabaseError(code, `${database}: ${message}${line} (SQLSTATE ${error.code})`, {
+    transient,
+    // Not the error itself: its detail and context quote values of rows and arguments.
+  });
+}
+
+/** Whether the connection is gone, or was refused. */
+export function isConnectionError(error: unknown): boolean {
+  if (error instanceof DatabaseError) return false;
+  if (isServerError(error)) return /^(08(?!P01)|57P0)/.test(error.code);
+  return error instanceof Error && isNetworkError(error);
+}
+
+/** By SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html */
+function kindOf(error: ServerError, doing: Doing): readonly [DatabaseErrorCode, transient: boolean] {
+  const { code } = error;
+  switch (code) {
+    case '08P01': // among others: a wrong number of parameters in Bind
+      return ['query_failed', false];
+    case '25006': // read_only_sql_transaction
+      return doing === 'write' ? ['unavailable', true] : ['invalid_statement', false];
+    case '0A000': // feature_not_supported, and a table altered under a prepared statement
+      return error.routine === 'RevalidateCachedQuery'
+        ? ['query_failed', true]
+        : [doing === 'write' ? 'query_failed' : doing, false];
+    case '25P03': // idle_in_transaction_session_timeout
+    case '25P04': // transaction_timeout
+    case '55P03': // lock_not_available
+    case '55006': // object_in_use
+      return ['unavailable', true];
+    case '26000': // a prepared statement is gone: somebody ran DISCARD ALL, or a pooler is in between
+    case '57014': // query_canceled: a statement timeout of the server, or an operator
+    case '72000': // snapshot_too_old
+      return ['query_failed', true];
+    case '42501': // insufficient_privilege
+    case '53400': // configuration_limit_exceeded: temp_file_limit
+      return ['query_failed', false];
+    case '3D000': // the database does not exist: perhaps it is just being restored
+      return ['unavailable', true];
+  }
+  switch (code.slice(0, 2)) {
+    case '08': // connection
+    case '28': // login refused
+    case '53': // out of disk, memory or connections
+    case '57': // shutdown, restart
+    case '58': // input and output
+    case 'F0': // configuration file
+      return ['unavailable', true];
+    case '40': // deadlock, serialization
+      return ['query_failed', true];
+    case '42':
+      return [doing === 'write' ? 'query_failed' : 'invalid_statement', false];
+    case '22':
+      return ['query_failed', false];
+    default:
+      return [doing === 'write' ? 'query_failed' : doing, false];
+  }
+}
+
+/** The server's message without the values that those of data errors quote. */
+function plainMessage({ code, message }: ServerError): string {
+  if (code === '22021') return message.replace(/: 0x.*$/s, '');
+  // 22P04 (bad COPY format) quotes a column's name, the others values.
+  if (!code.startsWith('22') || code === '22P04') return message;
+  return message
+    .replace(/: "[\s\S]*"$/, '')
+    .replace(/"[\s\S]*"/, '"…"')
+    .replace(/'[\s\S]*'/, "'…'");
+}
+
+/** Those that the server made up from the statement alone. */
+function hasHarmlessHint({ code, hint }: ServerError): boolean {
+  return hint !== undefined && /^(0A|25|42|55|53)/.test(code);
+}
+
+function lineOf({ position }: ServerError, sql: string | undefined): string {
+  const at = Number(position);
+  if (sql === undefined || !Number.isInteger(at) || at < 1) return '';
+  // Counted in characters, not in UTF-16's halves of them.
+  const before = [...sql].slice(0, at - 1);
+  return ` at line ${before.filter((character) => character === '\n').length + 1}`;
+}
+
+/** Takes the values of arguments out of a message: messages end up in logs and job records. */
+function redact(message: string, args: readonly unknown[]): string {
+  let safe = message;
+  for (const arg of args) {
+    const value = arg === null || arg === undefined ? '' : String(arg);
+    if (value === '') continue;
+    // Unquoted, a short value would take letters out of plain words.
+    if (value.length >= 4) safe = safe.replaceAll(value, '…');
+    else safe = safe.replaceAll(`"${value}"`, '"…"').replaceAll(`'${value}'`, "'…'");
+  }
+  return safe;
+}
+
+/** The driver's own words for a connection that is gone or never came to be. */
+const LOST =
+  /^(Connection terminated|timeout expired|Client (has encountered|was closed)|The server does not support SSL|There was an error establishing an SSL|Query read timeout|SASL)/;
+
+function isNetworkError(error: Error): boolean {
+  return (
+    'syscall' in error ||
+    // ERR_… are Node's words for a mistake in a program, but for those of a socket.
+    ('code' in error &&
+      typeof error.code === 'string' &&
+      /^(?!ERR_)[A-Z_]+$|^ERR_(TLS|SSL|SOCKET|STREAM)_/.test(error.code)) ||
+    LOST.test(error.message)
+  );
+}
+
+function connectionFailure(error: unknown, database: string): DatabaseError {
+  if (!(error instanceof Error)) {
+    return new DatabaseError('query_failed', `${database}: ${String(error)}`);
+  }
+  const network = isNetworkError(error);
+  // An attempt at several addresses fails with an AggregateError that has no message.
+  const message = error.message === '' && 'code' in error ? String(error.code) : error.message;
+  return network
+    ? new DatabaseError('unavailable', `${database}: ${message}`, { transient: true, cause: error })
+    : new DatabaseError('query_failed', `${database}: ${message}`, { cause: error });
+}
