@@ -115,6 +115,8 @@ export interface TransferProgress {
 export interface QueryOptions {
   readonly accept: readonly Accept[];
   readonly limits: Limits;
+  /** The longest the query may run, ms: a database that can, ends it by itself when nobody aborts it. */
+  readonly timeout_ms?: number | null;
   /** Aborting ends the query inside the database; the call rejects with the signal's reason. */
   readonly signal: AbortSignal;
   /**

@@ -10,7 +10,7 @@
  *   read as the same value, perhaps with an exponent, or NaN, Infinity, -Infinity.
  * - DATE: 2024-02-29. TIMESTAMP: 2024-02-29 23:59:59.123456, the fraction of any length up to six digits or
  *   missing. TIMESTAMPTZ: the same in UTC with "+00" behind it. Years have at least four digits; one before the
- *   first is written "0044-03-15 BC" as Postgres does; "infinity" and "-infinity" are Postgres' own.
+ *   first is written "0044-03-15 BC" as Postgres does (behind the zone, if there is one); "infinity" and "-infinity" are Postgres' own.
  * - BOOLEAN: 1 or 0. BYTES: "\x" and hexadecimal digits (the backslash of which is escaped: "\\x00ff").
  * - TEXT, JSON and ANY: the text itself.
  */

@@ -1,0 +1,133 @@
+/** Rows as the server writes them, most fields as text, turned into lines of `copy-text` byte by byte. */
+import type { Chunk, Column } from '../database.ts';
+import type { RowForm } from './wire.ts';
+
+const TAB = 0x09;
+const NEWLINE = 0x0a;
+const BACKSLASH = 0x5c;
+const CHUNK_BYTES = 64 * 1024;
+
+/** The letter behind the backslash for bytes that need one, else 0. */
+const ESCAPES = new Uint8Array(256);
+for (const [character, letter] of ['\bb', '\ff', '\nn', '\rr', '\tt', '\vv', '\\\\']) {
+  ESCAPES[character?.charCodeAt(0) ?? 0] = letter?.charCodeAt(0) ?? 0;
+}
+
+export class CopyTextForm implements RowForm {
+  readonly #types: readonly Column['type'][];
+  #made = Buffer.allocUnsafe(2 * CHUNK_BYTES);
+  #length = 0;
+  #rows = 0;
+
+  constructor(columns: readonly Column[]) {
+    this.#types = columns.map(({ type }) => type);
+  }
+
+  take(body: Buffer): void {
+    // Every byte may become two; a field without bytes is \N, and has a separator.
+    this.#makeRoom(2 * body.length + 64 * this.#types.length + 1);
+    const made = this.#made;
+    let to = this.#length;
+    let at = 2;
+    for (let index = 0; index < this.#types.length; index += 1) {
+      if (index > 0) made[to++] = TAB;
+      const size = body.readInt32BE(at);
+      at += 4;
+      if (size === -1) {
+        made[to++] = BACKSLASH;
+        made[to++] = 0x4e;
+        continue;
+      }
+      const type = this.#types[index];
+      if (type === 'BOOLEAN') {
+        made[to++] = body[at] === 0x74 /* t */ ? 0x31 : 0x30;
+      } else if (type === 'TIMESTAMPTZ') {
+        to += made.write(instantText(body.readInt32BE(at), body.readUInt32BE(at + 4)), to, 'latin1');
+      } else {
+        for (let from = at; from < at + size; from += 1) {
+          const byte = body[from] ?? 0;
+          const letter = ESCAPES[byte] ?? 0;
+          if (letter === 0) {
+            made[to++] = byte;
+          } else {
+            made[to++] = BACKSLASH;
+            made[to++] = letter;
+          }
+        }
+      }
+      at += size;
+    }
+    made[to++] = NEWLINE;
+    this.#length = to;
+    this.#rows += 1;
+  }
+
+  flush(): Chunk | null {
+    if (this.#rows === 0) return null;
+    const chunk = { data: this.#made.subarray(0, this.#length), rows: this.#rows };
+    // What was handed out is not written to again: the rest of the buffer is.
+    this.#made = this.#made.subarray(this.#length);
+    this.#length = 0;
+    this.#rows = 0;
+    return chunk;
+  }
+
+  #makeRoom(bytes: number): void {
+    if (this.#made.length - this.#length >= bytes) return;
+    const larger = Buffer.allocUnsafe(Math.max(2 * CHUNK_BYTES, this.#length + bytes));
+    this.#made.copy(larger, 0, 0, this.#length);
+    this.#made = larger;
+  }
+}
+
+const MICROSECONDS_A_DAY = 86_400_000_000n;
+/** Days from 0000-03-01 to 2000-01-01, which Postgres counts from. */
+const DAYS_BEFORE_2000 = 730_425;
+const INFINITY = { high: 0x7fffffff, low: 0xffffffff };
+const MINUS_INFINITY = { high: -0x80000000, low: 0 };
+
+/** A timestamptz, microseconds since 2000 as two halves, as Postgres prints it where the zone is UTC. */
+export function instantText(high: number, low: number): string {
+  if (high === INFINITY.high && low === INFINITY.low) return 'infinity';
+  if (high === MINUS_INFINITY.high && low === MINUS_INFINITY.low) return '-infinity';
+  let days: number;
+  let microseconds: number;
+  if (high >= -0x100000 && high < 0x100000) {
+    // Below 2^52 a double is exact: the years 1857 to 2142.
+    const whole = high * 0x1_0000_0000 + low;
+    days = Math.floor(whole / Number(MICROSECONDS_A_DAY));
+    microseconds = whole - days * Number(MICROSECONDS_A_DAY);
+  } else {
+    const whole = (BigInt(high) << 32n) | BigInt(low);
+    const rest = ((whole % MICROSECONDS_A_DAY) + MICROSECONDS_A_DAY) % MICROSECONDS_A_DAY;
+    days = Number((whole - rest) / MICROSECONDS_A_DAY);
+    microseconds = Number(rest);
+  }
+  const { date, era } = dateText(days);
+  const seconds = Math.floor(microseconds / 1_000_000);
+  const time = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map((part) => pad(Math.floor(part), 2));
+  const fraction = microseconds % 1_000_000;
+  const point = fraction === 0 ? '' : `.${pad(fraction, 6).replace(/0+$/, '')}`;
+  return `${date} ${time.join(':')}${point}+00${era}`;
+}
+
+/** The Gregorian date so many days after 2000-01-01, by the way of years that begin in March. */
+function dateText(days: number): { readonly date: string; readonly era: string } {
+  const day = days + DAYS_BEFORE_2000;
+  const era = Math.floor(day / 146_097);
+  const of_era = day - era * 146_097;
+  const year_of_era = Math.floor(
+    (of_era - Math.floor(of_era / 1_460) + Math.floor(of_era / 36_524) - Math.floor(of_era / 146_096)) / 365,
+  );
+  const of_year = of_era - (365 * year_of_era + Math.floor(year_of_era / 4) - Math.floor(year_of_era / 100));
+  const march_month = Math.floor((5 * of_year + 2) / 153);
+  const day_of_month = of_year - Math.floor((153 * march_month + 2) / 5) + 1;
+  const month = march_month < 10 ? march_month + 3 : march_month - 9;
+  const year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
+  const shown = year > 0 ? year : 1 - year;
+  return { date: `${pad(shown, 4)}-${pad(month, 2)}-${pad(day_of_month, 2)}`, era: year > 0 ? '' : ' BC' };
+}
+
+function pad(number: number, digits: number): string {
+  return String(number).padStart(digits, '0');
+}

@@ -1,0 +1,33 @@
+/** How an attempt's query is marked in pg_stat_activity: so that people and later attempts find it. */
+import { createHash } from 'node:crypto';
+import type { Owner } from '../database.ts';
+
+/** Postgres cuts an application_name here (NAMEDATALEN - 1). */
+const MOST_BYTES = 63;
+
+/** `dungbeetle:<store>:<fence>:<job id>`; a long job id is cut and ends with a hash of the whole. */
+export function marker(owner: Pick<Owner, 'job_id' | 'store_id' | 'fence'>): string {
+  const head = `${markerPrefix(owner)}${owner.fence}:`;
+  const room = MOST_BYTES - head.length;
+  const { job_id } = owner;
+  if (job_id.length <= room) return head + job_id;
+  const hash = digest(job_id, 16);
+  return `${head}${job_id.slice(0, room - hash.length - 1)}~${hash}`;
+}
+
+/** What the markers of a store's queries begin with. */
+export function markerPrefix({ store_id }: Pick<Owner, 'store_id'>): string {
+  return `dungbeetle:${digest(store_id, 8)}:`;
+}
+
+/** Whether a marker is that of an earlier attempt of the same job. */
+export function isPredecessor(found: string, owner: Pick<Owner, 'job_id' | 'store_id' | 'fence'>): boolean {
+  const prefix = markerPrefix(owner);
+  if (!found.startsWith(prefix)) return false;
+  const fence = Number(found.slice(prefix.length).split(':', 1)[0]);
+  return fence < owner.fence && found === marker({ ...owner, fence });
+}
+
+function digest(text: string, length: number): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, length);
+}

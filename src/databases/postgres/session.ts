@@ -1,0 +1,306 @@
+/** A source's session: one query at a time in a read-only transaction, ended from outside when it must be. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Client } from 'pg';
+import { serialize } from 'pg-protocol';
+import type { Argument, Chunk, Owner, QueryOptions } from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import { requestCancel, terminate } from './cancel.ts';
+import type { Described } from './columns.ts';
+import type { ConnectOptions } from './connect.ts';
+import { isPredecessor, markerPrefix } from './marker.ts';
+import { bindMessage, readDescription, readError, readParameters, readTuples } from './messages.ts';
+import type { Pool } from './pool.ts';
+import { quoteLiteral } from './quote.ts';
+import { type Arrival, backendKey, isMessage, MESSAGE, type Message, type RowForm, Wire } from './wire.ts';
+
+/** How long the server may take to end a cancelled query before its backend is terminated, ms. */
+const CANCEL_MS = 700;
+/** How long each step of ending a query may take with a server that does not answer, ms. */
+const ENDING_MS = 2_000;
+/** The server's own limit comes a little after ours, whose error says what was asked for. */
+const TIMEOUT_SLACK_MS = 1_000;
+
+const wires = new WeakMap<Client, Wire>();
+
+/** What the server says of a statement. */
+export interface Statement {
+  readonly parameters: readonly number[];
+  /** Null: it gives no rows, not even none. */
+  readonly columns: readonly Described[] | null;
+}
+
+export interface SessionOptions {
+  readonly pool: Pool;
+  readonly connect: ConnectOptions;
+  /** Aborting makes every wait reject with its reason and ends what runs. */
+  readonly signal: AbortSignal;
+}
+
+/** Over with `finish`, `rollBack` or `stop`. */
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #client: Client;
+  readonly #wire: Wire;
+  readonly #mark: string;
+  #pending: Promise<Arrival> | null = null;
+  /** Answers to Sync and Query that have not come. */
+  #outstanding = 0;
+  #over: Promise<void> | null = null;
+  readonly #onAbort = () => void this.stop();
+
+  constructor(client: Client, mark: string, options: SessionOptions) {
+    this.#client = client;
+    this.#options = options;
+    this.#mark = mark;
+    this.#wire = wires.get(client) ?? new Wire(client);
+    wires.set(client, this.#wire);
+    options.signal.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** Begins a read-only transaction and has a statement described. */
+  async prepare(sql: string, { timeout_ms }: Pick<QueryOptions, 'timeout_ms'>): Promise<Statement> {
+    const limit =
+      timeout_ms === undefined || timeout_ms === null
+        ? ''
+        : `; SET LOCAL statement_timeout = ${Math.min(Math.ceil(timeout_ms) + TIMEOUT_SLACK_MS, 2 ** 31 - 1)}`;
+    this.#send(
+      2,
+      serialize.query(
+        `BEGIN TRANSACTION READ ONLY; SET LOCAL application_name = ${quoteLiteral(this.#mark)}${limit}`,
+      ),
+      ...describing(sql, []),
+    );
+    await this.#ready();
+    return this.#description();
+  }
+
+  /** Runs a query of our own; its rows as text. It takes the place of a prepared statement. */
+  async ask(sql: string): Promise<readonly (readonly string[])[]> {
+    const chunks: Buffer[] = [];
+    this.#send(1, serialize.query(sql));
+    await this.#until(
+      () => {},
+      ({ data }) => chunks.push(data),
+    );
+    return readTuples(Buffer.concat(chunks));
+  }
+
+  /** Terminates the queries that earlier attempts of the same job have left running. */
+  async endPredecessors(owner: Owner): Promise<void> {
+    const running = await this.ask(
+      `SELECT pid, application_name FROM pg_catalog.pg_stat_activity
+       WHERE usename = current_user AND starts_with(application_name, ${quoteLiteral(markerPrefix(owner))})`,
+    );
+    for (const [pid, name] of running) {
+      if (name === undefined || !isPredecessor(name, owner)) continue;
+      await this.ask(
+        `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+         WHERE pid = ${Number(pid)} AND application_name = ${quoteLiteral(name)}`,
+      );
+    }
+  }
+
+  /** Parses a statement in place of the one before; the types of its parameters are given. */
+  async replace(sql: string, parameters: readonly number[]): Promise<void> {
+    this.#send(1, ...describing(sql, parameters));
+    await this.#description();
+  }
+
+  /** Runs the prepared statement; its rows are what `rows` gives. The transaction ends with it. */
+  execute(
+    args: readonly Argument[],
+    parameters: readonly number[],
+    formats: readonly number[],
+    form: RowForm | null,
+  ): void {
+    this.#wire.form = form;
+    this.#send(
+      2,
+      bindMessage(args, parameters, formats),
+      serialize.execute(),
+      serialize.sync(),
+      // Rolled back, so that no setting survives it; locks that belong to the session do not go with that.
+      serialize.query('ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()'),
+    );
+  }
+
+  /** The rows until the server says that they are complete. Throws what the server says otherwise. */
+  async *rows(): AsyncGenerator<Chunk, void, void> {
+    try {
+      for (;;) {
+        const arrival = await this.#next();
+        if (!isMessage(arrival)) yield arrival;
+        else if (arrival.type === MESSAGE.command_complete) break;
+        else this.#control(arrival);
+      }
+      await this.#ready();
+      await this.#ready();
+      this.finish();
+    } finally {
+      await this.stop();
+    }
+  }
+
+  /** Gives a connection back that is in order: in no transaction, with nothing on its way. */
+  finish(): void {
+    if (this.#over !== null) return;
+    this.#over = Promise.resolve();
+    this.#options.signal.removeEventListener('abort', this.#onAbort);
+    this.#options.pool.release(this.#client, { destroy: this.#outstanding > 0 || this.#wire.end !== null });
+  }
+
+  /** Rolls back what `prepare` began, and gives the connection back. */
+  async rollBack(): Promise<void> {
+    if (this.#over !== null) return;
+    this.#send(1, serialize.query('ROLLBACK'));
+    while (this.#outstanding > 0) await this.#ready();
+    this.finish();
+  }
+
+  /**
+   * Ends what runs, and the connection with it, so that a cancel that comes late can hit nothing else. Resolves
+   * when the server no longer works on it, or does not answer. Of no consequence when the session is over.
+   */
+  stop(): Promise<void> {
+    this.#over ??= this.#stop();
+    return this.#over;
+  }
+
+  async #stop(): Promise<void> {
+    const { signal, pool, connect } = this.#options;
+    signal.removeEventListener('abort', this.#onAbort);
+    try {
+      if (this.#outstanding > 0 && this.#wire.end === null) {
+        const drained = this.#drain();
+        const { host, port } = this.#client;
+        await requestCancel({ ...backendKey(this.#client), host, port }, ENDING_MS);
+        const ended = await within(CANCEL_MS, drained);
+        // Behind a pooler, or in a function that holds interrupts off, a cancel may not be heard.
+        if (!ended) await terminate(quickly(connect), backendKey(this.#client).pid, this.#mark);
+      }
+    } catch {
+      // The server cannot be reached. It ends the session itself when it finds its client gone, and the next
+      // attempt looks for what is left: more cannot be done from here, and why it was stopped is told already.
+    } finally {
+      pool.release(this.#client, { destroy: true });
+      this.#wire.destroy();
+    }
+  }
+
+  /** Takes what still comes: a server that is blocked in sending does not hear of a cancel. */
+  async #drain(): Promise<void> {
+    try {
+      let arrival = await (this.#pending ?? this.#wire.next());
+      while (!isMessage(arrival) || arrival.type !== MESSAGE.ready) arrival = await this.#wire.next();
+    } catch {
+      // The connection has ended, and with it the query.
+    }
+  }
+
+  #send(answers: number, ...messages: readonly Buffer[]): void {
+    this.#outstanding += answers;
+    this.#wire.send(...messages);
+  }
+
+  async #next(): Promise<Arrival> {
+    const { signal } = this.#options;
+    signal.throwIfAborted();
+    this.#pending = this.#wire.next();
+    const { promise: aborted, reject } = Promise.withResolvers<never>();
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      const arrival = await Promise.race([this.#pending, aborted]);
+      this.#pending = null;
+      if (isMessage(arrival) && arrival.type === MESSAGE.ready) this.#outstanding -= 1;
+      return arrival;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Waits for the next ReadyForQuery. An error on the way is thrown when it has come. */
+  async #ready(): Promise<void> {
+    await this.#until(
+      () => {},
+      () => {},
+    );
+  }
+
+  async #description(): Promise<Statement> {
+    let parameters: readonly number[] = [];
+    let columns: readonly Described[] | null = null;
+    await this.#until(
+      ({ type, body }) => {
+        if (type === MESSAGE.parameters) parameters = readParameters(body);
+        else if (type === MESSAGE.row_description) columns = readDescription(body);
+      },
+      () => {},
+    );
+    return { parameters, columns };
+  }
+
+  /** Takes what comes until the next ReadyForQuery. */
+  async #until(take: (message: Message) => void, takeRows: (chunk: Chunk) => void): Promise<void> {
+    let failure: Error | null = null;
+    for (;;) {
+      const arrival = await this.#next();
+      if (!isMessage(arrival)) {
+        takeRows(arrival);
+        continue;
+      }
+      if (arrival.type === MESSAGE.error) failure ??= readError(arrival.body);
+      else take(arrival);
+      if (arrival.type === MESSAGE.ready) break;
+    }
+    if (failure !== null) throw failure;
+  }
+
+  /** A message among rows. */
+  #control({ type, body }: Message): void {
+    switch (type) {
+      case MESSAGE.error:
+        throw readError(body);
+      case MESSAGE.ready:
+      case MESSAGE.empty_query:
+      case MESSAGE.portal_suspended:
+        throw new DatabaseError(
+          'query_failed',
+          'the server ended the result without saying that it is complete',
+          {
+            transient: true,
+          },
+        );
+    }
+  }
+}
+
+function describing(sql: string, parameters: readonly number[]): readonly Buffer[] {
+  return [
+    serialize.parse({ text: sql, types: [...parameters] }),
+    serialize.describe({ type: 'S' }),
+    serialize.sync(),
+  ];
+}
+
+function quickly(options: ConnectOptions): ConnectOptions {
+  const { signal: _, ...rest } = options;
+  const connect_timeout_ms = Math.min(options.connect_timeout_ms, ENDING_MS);
+  return { ...rest, config: { ...options.config, connect_timeout_ms }, connect_timeout_ms };
+}
+
+/** Whether a promise resolves in time. */
+async function within(milliseconds: number, promise: Promise<void>): Promise<boolean> {
+  const clock = new AbortController();
+  try {
+    return await Promise.race([
+      promise.then(() => true),
+      delay(milliseconds, false, { signal: clock.signal }),
+    ]);
+  } finally {
+    clock.abort();
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * Postgres as a source. A query runs in a read-only transaction of the extended protocol, which takes one statement
+ * and binds its arguments; its rows go to a Postgres results backend as the bytes in which they came.
+ */
+import type {
+  Accept,
+  Argument,
+  Body,
+  Chunk,
+  Column,
+  QueryOptions,
+  ResultSet,
+  Source,
+  StatementInfo,
+} from '../database.ts';
+import { decodeRows } from '../encodings/copy-text.ts';
+import { DatabaseError } from '../errors.ts';
+import { binaryRequest, columnsOf, type Described, textRequest } from './columns.ts';
+import type { ConnectOptions } from './connect.ts';
+import { CopyTextForm } from './copy-text-form.ts';
+import { clientConfig } from './dsn.ts';
+import { failureOf, isConnectionError, sqlState } from './failure.ts';
+import { marker } from './marker.ts';
+import { Pool } from './pool.ts';
+import { Session } from './session.ts';
+import { checkText, withoutEnd } from './statement.ts';
+
+export interface PostgresSourceOptions {
+  /** The source's name in the configuration; errors call it `db "name"`. */
+  readonly name: string;
+  readonly dsn: string;
+  /** The most queries at once; more wait in line. */
+  readonly max_active: number;
+  /** The most connections kept open between queries. */
+  readonly max_idle: number;
+  readonly connect_timeout_ms: number;
+}
+
+/** A connection whose other end is gone, machine and all, is noticed in half a minute. */
+const SETTINGS = { tcp_keepalives_idle: '15', tcp_keepalives_interval: '5', tcp_keepalives_count: '3' };
+
+/** Connects to nothing yet: a database that is away is told by `ping` and by queries. Throws if the DSN is none. */
+export async function openPostgresSource(options: PostgresSourceOptions): Promise<Source> {
+  return new PostgresSource(options);
+}
+
+type Encoding = Extract<Accept['encoding'], 'pg-binary' | 'copy-text' | 'rows'>;
+const ENCODINGS: readonly Encoding[] = ['pg-binary', 'copy-text', 'rows'];
+
+export class PostgresSource implements Source {
+  readonly engine = 'postgres';
+  readonly #database: string;
+  readonly #connect: ConnectOptions;
+  readonly #queries: Pool;
+  /** A connection of its own for what is quick, so that it never waits behind long queries. */
+  readonly #desk: Pool;
+  readonly #typeNames = new Map<string, string>();
+
+  constructor({ name, dsn, max_active, max_idle, connect_timeout_ms }: PostgresSourceOptions) {
+    this.#database = `db "${name}"`;
+    this.#connect = {
+      config: clientConfig(dsn),
+      connect_timeout_ms,
+      application_name: 'dungbeetle',
+      settings: SETTINGS,
+    };
+    this.#queries = new Pool({ ...this.#connect, max_active, max_idle });
+    this.#desk = new Pool({ ...this.#connect, max_active: 1, max_idle: 1 });
+  }
+
+  async prepare(sql: string, signal: AbortSignal): Promise<StatementInfo> {
+    checkText(sql, this.#database);
+    return this.#using(this.#desk, DESK, { signal, doing: 'invalid_statement', sql }, async (session) => {
+      const { parameters, columns } = await session.prepare(sql, {});
+      const described = this.#rowsOf(columns);
+      const names = await this.#typeNamesOf(session, described);
+      await session.rollBack();
+      return { parameters: parameters.length, columns: columnsOf(described, names) };
+    });
+  }
+
+  async query(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
+    checkText(sql, this.#database);
+    const { signal, owner, accept, onColumns } = options;
+    const encoding = ENCODINGS.find((each) => accept.some((offer) => offer.encoding === each));
+    if (encoding === undefined) {
+      throw new DatabaseError('query_failed', `${this.#database} has no encoding that is accepted`);
+    }
+    const failing: Failing = { signal, doing: 'query_failed', sql, args };
+    return this.#using(this.#queries, marker(owner), failing, async (session) => {
+      if (owner.attempt > 1) await session.endPredecessors(owner);
+      const statement = await session.prepare(sql, options);
+      const described = this.#rowsOf(statement.columns);
+      const { parameters } = statement;
+      this.#checkCount(args.length, parameters.length);
+      const asked = this.#unknownTypes(described).length > 0;
+      const columns = columnsOf(described, await this.#typeNamesOf(session, described));
+      const binary = accept.find((offer) => offer.encoding === 'pg-binary');
+      const request =
+        binary === undefined
+          ? textRequest(described, columns)
+          : binaryRequest(described, columns, binary.types, withoutEnd(sql));
+      onColumns(request.columns);
+      if (request.sql !== null) await this.#replace(session, request.sql, parameters);
+      else if (asked) await session.replace(sql, parameters);
+      session.execute(
+        args,
+        parameters,
+        request.formats,
+        binary === undefined ? new CopyTextForm(columns) : null,
+      );
+      return this.#resultSet(session, request.columns, encoding, failing);
+    });
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    await this.#using(this.#desk, DESK, { signal, doing: 'query_failed' }, async (session) => {
+      await session.ask('SELECT 1');
+      session.finish();
+    });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#queries.close(), this.#desk.close()]);
+  }
+
+  /**
+   * A piece of work with a session, which is stopped if it fails; with another one, from its beginning, if the
+   * connection turns out to have died since it was last used.
+   */
+  async #using<T>(
+    pool: Pool,
+    mark: string,
+    failing: Failing,
+    work: (session: Session) => Promise<T>,
+  ): Promise<T> {
+    for (;;) {
+      let session: Session | null = null;
+      let reused = false;
+      try {
+        const client = await pool.acquire(failing.signal);
+        reused = pool.wasIdle(client);
+        session = new Session(client, mark, { pool, connect: this.#connect, signal: failing.signal });
+        return await work(session);
+      } catch (error) {
+        await session?.stop();
+        if (reused && isConnectionError(error) && !failing.signal.aborted) continue;
+        throw this.#translated(error, failing);
+      }
+    }
+  }
+
+  #resultSet(session: Session, columns: readonly Column[], encoding: Encoding, failing: Failing): ResultSet {
+    const chunks = this.#chunks(session, failing);
+    const body: Body =
+      encoding === 'rows' ? { encoding, batches: decodeRows(chunks, columns) } : { encoding, chunks };
+    return { columns, body, [Symbol.asyncDispose]: () => session.stop() };
+  }
+
+  async *#chunks(session: Session, failing: Failing): AsyncGenerator<Chunk, void, void> {
+    try {
+      yield* session.rows();
+    } catch (error) {
+      throw this.#translated(error, failing);
+    }
+  }
+
+  #translated(error: unknown, { signal, doing, sql, args }: Failing): unknown {
+    if (signal.aborted) return signal.reason;
+    return failureOf(error, this.#database, doing, {
+      ...(sql === undefined ? {} : { sql }),
+      ...(args === undefined ? {} : { args }),
+    });
+  }
+
+  #rowsOf(columns: readonly Described[] | null): readonly Described[] {
+    if (columns !== null) return columns;
+    throw this.#invalid('invalid_statement', 'the statement gives no rows, so it is no report');
+  }
+
+  #checkCount(given: number, taken: number): void {
+    if (given === taken) return;
+    const values = taken === 1 ? '1 argument' : `${taken} arguments`;
+    throw this.#invalid('invalid_arguments', `the query takes ${values}, ${given} were given`);
+  }
+
+  async #replace(session: Session, sql: string, parameters: readonly number[]): Promise<void> {
+    try {
+      await session.replace(sql, parameters);
+    } catch (error) {
+      if (sqlState(error) !== SYNTAX_ERROR) throw error;
+      throw this.#invalid(
+        'invalid_statement',
+        'the statement is none that only reads: SELECT, VALUES, TABLE or WITH',
+      );
+    }
+  }
+
+  #invalid(code: 'invalid_statement' | 'invalid_arguments', message: string): DatabaseError {
+    return new DatabaseError(code, `${this.#database}: ${message}`);
+  }
+
+  #unknownTypes(described: readonly Described[]): readonly Described[] {
+    return described.filter((column) => !this.#typeNames.has(typeKey(column)));
+  }
+
+  /** What the server calls the types. Its own are asked for once; what people have made may change its name. */
+  async #typeNamesOf(session: Session, described: readonly Described[]): Promise<readonly string[]> {
+    const names = new Map(this.#typeNames);
+    const unknown = this.#unknownTypes(described);
+    if (unknown.length > 0) {
+      const types = unknown.map(({ oid, modifier }) => `pg_catalog.format_type(${oid}, ${modifier})`);
+      const [found = []] = await session.ask(`SELECT ${types.join(', ')}`);
+      for (const [index, column] of unknown.entries()) {
+        const name = found[index] ?? '';
+        names.set(typeKey(column), name);
+        if (column.oid < FIRST_USER_OID) this.#typeNames.set(typeKey(column), name);
+      }
+    }
+    return described.map((column) => names.get(typeKey(column)) ?? '');
+  }
+}
+
+/** What an error is about. */
+interface Failing {
+  readonly signal: AbortSignal;
+  readonly doing: 'invalid_statement' | 'query_failed';
+  readonly sql?: string;
+  readonly args?: readonly Argument[];
+}
+
+/** The application_name of what is no job's. */
+const DESK = 'dungbeetle';
+const SYNTAX_ERROR = '42601';
+/** Types with lower oids are the server's own. */
+const FIRST_USER_OID = 16_384;
+
+function typeKey({ oid, modifier }: Described): string {
+  return `${oid}:${modifier}`;
+}

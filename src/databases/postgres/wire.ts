@@ -1,0 +1,229 @@
+/**
+ * The wire protocol of Postgres as the relay needs it, on a connection that `pg` has set up (TLS, login): rows
+ * are handed on as the bytes in which they came, and no faster than they are taken.
+ * https://www.postgresql.org/docs/current/protocol-message-formats.html
+ */
+import type { Socket } from 'node:net';
+import type { Client } from 'pg';
+import type { Chunk } from '../database.ts';
+
+/** A message of the server other than DataRow: its type's character, and its body. */
+export interface Message {
+  readonly type: number;
+  readonly body: Buffer;
+}
+
+/** What has come, in order: rows, or a message. */
+export type Arrival = Chunk | Message;
+
+export function isMessage(arrival: Arrival): arrival is Message {
+  return 'type' in arrival;
+}
+
+export const MESSAGE = {
+  parse_complete: 0x31,
+  bind_complete: 0x32,
+  notification: 0x41,
+  command_complete: 0x43,
+  data_row: 0x44,
+  error: 0x45,
+  empty_query: 0x49,
+  notice: 0x4e,
+  parameter_status: 0x53,
+  row_description: 0x54,
+  ready: 0x5a,
+  no_data: 0x6e,
+  portal_suspended: 0x73,
+  parameters: 0x74,
+} as const;
+
+/** Turns complete DataRow bodies into the form that is wanted; what it gives stays valid. */
+export interface RowForm {
+  /** `body`: int16 count of fields, then for each int32 length (-1: NULL) and as many bytes. */
+  take(body: Buffer): void;
+  /** What was made since the last call, or null. */
+  flush(): Chunk | null;
+}
+
+const HEADER_BYTES = 5;
+/** Past so much that nobody has taken the socket is paused. */
+const MOST_WAITING_BYTES = 512 * 1024;
+
+export class Wire {
+  readonly #socket: Socket;
+  readonly #arrivals: Arrival[] = [];
+  #waiting_bytes = 0;
+  #waiter: PromiseWithResolvers<void> | null = null;
+  #end: Error | null = null;
+  /** Rows that are not turned into another form: sent on as the bytes they are. */
+  #form: RowForm | null = null;
+  /** The beginning of a message whose end has not come, and how long it will be (0: not known yet). */
+  #held: Buffer[] = [];
+  #held_bytes = 0;
+  #needed_bytes = 0;
+  /** What is missing of the row that is being relayed. */
+  #rest_of_row = 0;
+
+  /** Takes over a connection that is ready for a query. */
+  constructor(client: Client) {
+    this.#socket = socketOf(client);
+    this.#socket.removeAllListeners('data');
+    this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    // A killed backend says nothing: the socket's close is all there is to hear.
+    this.#socket.once('close', () => this.#fail(new Error('Connection terminated unexpectedly')));
+    this.#socket.on('error', (error) => this.#fail(error));
+    this.#socket.resume();
+  }
+
+  /** Why the connection is of no use any more; null while it is. */
+  get end(): Error | null {
+    return this.#end;
+  }
+
+  /** In what form the rows of the next result are wanted; null: DataRow bodies as they are. */
+  set form(form: RowForm | null) {
+    this.#form = form;
+  }
+
+  send(...messages: readonly Buffer[]): void {
+    this.#socket.write(
+      messages.length === 1 && messages[0] !== undefined ? messages[0] : Buffer.concat(messages),
+    );
+  }
+
+  /** What came next. Throws once the connection has ended and all that came before is taken. */
+  async next(): Promise<Arrival> {
+    for (;;) {
+      const arrival = this.#arrivals.shift();
+      if (arrival !== undefined) {
+        this.#waiting_bytes -= sizeOf(arrival);
+        if (this.#waiting_bytes < MOST_WAITING_BYTES && this.#socket.isPaused()) this.#socket.resume();
+        return arrival;
+      }
+      if (this.#end !== null) throw this.#end;
+      this.#waiter ??= Promise.withResolvers();
+      await this.#waiter.promise;
+    }
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+    this.#fail(new Error('Connection terminated'));
+  }
+
+  #receive = (received: Buffer): void => {
+    let chunk = received;
+    if (this.#held.length > 0) {
+      this.#held.push(chunk);
+      this.#held_bytes += chunk.length;
+      // Large messages come in many pieces: they are put together once, at their end.
+      if (this.#held_bytes < this.#needed_bytes) return;
+      chunk = Buffer.concat(this.#held);
+      this.#held = [];
+    }
+    try {
+      this.#split(chunk);
+    } catch (error) {
+      // What cannot be read is not what a Postgres sends.
+      this.#socket.destroy();
+      this.#fail(new Error('the server does not keep to the protocol', { cause: error }));
+    }
+    this.#wake();
+  };
+
+  #split(chunk: Buffer): void {
+    const { length } = chunk;
+    // Rows that are relayed are moved together where they lie: from `begin` to `end` there are only bodies.
+    let at = 0;
+    let begin = 0;
+    let end = 0;
+    let rows = 0;
+    const relayed = () => {
+      if (end > begin) this.#push({ data: chunk.subarray(begin, end), rows });
+      begin = at;
+      end = at;
+      rows = 0;
+    };
+    while (at < length) {
+      if (this.#rest_of_row > 0) {
+        const size = Math.min(this.#rest_of_row, length - at);
+        if (end !== at) chunk.copyWithin(end, at, at + size);
+        end += size;
+        at += size;
+        this.#rest_of_row -= size;
+        if (this.#rest_of_row === 0) rows += 1;
+        continue;
+      }
+      if (length - at < HEADER_BYTES) {
+        this.#hold(chunk.subarray(at), HEADER_BYTES);
+        break;
+      }
+      const type = chunk[at] ?? 0;
+      const size = chunk.readInt32BE(at + 1) - 4;
+      if (type === MESSAGE.data_row && this.#form === null) {
+        this.#rest_of_row = size;
+        at += HEADER_BYTES;
+        continue;
+      }
+      if (length - at - HEADER_BYTES < size) {
+        this.#hold(chunk.subarray(at), HEADER_BYTES + size);
+        break;
+      }
+      const body = chunk.subarray(at + HEADER_BYTES, at + HEADER_BYTES + size);
+      at += HEADER_BYTES + size;
+      if (type === MESSAGE.data_row) {
+        this.#form?.take(body);
+      } else {
+        relayed();
+        this.#flush();
+        this.#push({ type, body });
+        // A form is meant for one result: what comes behind it in the same chunk is another one's.
+        if (type === MESSAGE.command_complete || type === MESSAGE.error) this.#form = null;
+      }
+    }
+    relayed();
+    this.#flush();
+  }
+
+  #hold(rest: Buffer, needed: number): void {
+    this.#held = [rest];
+    this.#held_bytes = rest.length;
+    this.#needed_bytes = needed;
+  }
+
+  #flush(): void {
+    const made = this.#form?.flush() ?? null;
+    if (made !== null) this.#push(made);
+  }
+
+  #push(arrival: Arrival): void {
+    this.#arrivals.push(arrival);
+    this.#waiting_bytes += sizeOf(arrival);
+    if (this.#waiting_bytes >= MOST_WAITING_BYTES) this.#socket.pause();
+  }
+
+  #fail(error: Error): void {
+    this.#end ??= error;
+    this.#wake();
+  }
+
+  #wake(): void {
+    this.#waiter?.resolve();
+    this.#waiter = null;
+  }
+}
+
+/** The process of the server and its secret, for a CancelRequest. */
+export function backendKey(client: Client): { readonly pid: number; readonly secret: number } {
+  // pg keeps both on the client, undeclared.
+  const { processID, secretKey } = client as Client & { processID: number; secretKey: number };
+  return { pid: processID, secret: secretKey };
+}
+
+function socketOf(client: Client): Socket {
+  return client.connection.stream as Socket;
+}
+
+function sizeOf(arrival: Arrival): number {
+  return isMessage(arrival) ? arrival.body.length : arrival.data.length;
+}
