@@ -84,6 +84,25 @@ export function destroy(client: pg.Client): void {
   socketOf(client).destroy();
 }
 
+/** A session of the server, told apart from a later one that happens to get its process id. */
+export interface SessionId {
+  readonly pid: number;
+  /** As the server writes it. */
+  readonly started: string;
+}
+
+const sessions = new WeakMap<pg.Client, SessionId>();
+
+/** Which session a connection has; asked of the server itself, as a pooler in between makes up its own. */
+export function sessionOf(client: pg.Client): SessionId {
+  const session = sessions.get(client);
+  if (session === undefined) throw new Error('the client was not made by connect()');
+  return session;
+}
+
+const WHO_AM_I =
+  'SELECT pid, backend_start::text AS started FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()';
+
 /** The socket, encrypted or not. It changes while a connection is made, not afterwards. */
 export function socketOf(client: pg.Client): Socket {
   // pg says Duplex, for runtimes other than Node.
@@ -170,6 +189,8 @@ async function open(options: ConnectOptions, ssl: Way, signal: AbortSignal): Pro
     if (signal.aborted) throw signal.reason;
     await client.connect();
     await client.query(setting({ ...EXACT, ...options.settings, ...wanted }));
+    const { rows } = await client.query<{ pid: number; started: string }>(WHO_AM_I);
+    sessions.set(client, { pid: rows[0]?.pid ?? 0, started: rows[0]?.started ?? '' });
     if (options.settings !== undefined && version >= 14) await checkClient(client);
     if (signal.aborted) throw signal.reason;
     return client;

@@ -1,0 +1,338 @@
+/**
+ * The catalog of a results backend: tables of our own beside the result tables, in one schema, and the
+ * statements on them. Texts are quoted, numbers are checked: a batch is sent as one simple query.
+ */
+import { createHash } from 'node:crypto';
+import type pg from 'pg';
+import type { Owner, ResultColumn, ResultTable } from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import { tableNames } from '../names.ts';
+import { type Answer, run } from './batch.ts';
+import { sqlState } from './failure.ts';
+import { quoteLiteral, quoteName } from './quote.ts';
+import { MOST_NAME_BYTES } from './results-columns.ts';
+
+/** What this program reads and writes. A later one migrates from here; an older one refuses what it finds. */
+const VERSION = 1;
+/** Fences are remembered for a day: longer than any attempt sleeps and comes back. */
+const REMEMBERED_MS = 24 * 3600 * 1000;
+/** Any constant: who holds it makes the catalog. */
+const CREATING = '4919423605478812307';
+const NOW = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+
+export interface Expired {
+  readonly job_id: string;
+  readonly expires_at: number;
+}
+
+export interface Unsettled {
+  readonly job_id: string;
+  readonly fence: number;
+  readonly seq: number;
+}
+
+/** What stands in the way of a job's table, read under the job's lock. */
+export interface State {
+  /** The newest fence of the attempt's store that has begun or written the table; null: none. */
+  readonly newest: number | null;
+  /** The job's published table, and by which attempt. */
+  readonly earlier: { readonly table: string; readonly fence: number; readonly store_id: string } | null;
+  /** Names of the job that other jobs' tables have. */
+  readonly taken: readonly string[];
+  /** What is there under the job's names, by Postgres' letter for its kind. */
+  readonly there: Readonly<Record<string, string>>;
+}
+
+/** A job's table as the catalog has it, and what is really there under its name. */
+export interface Published {
+  readonly table: string;
+  readonly store_id: string;
+  readonly fence: number;
+  readonly expired: boolean;
+  readonly kind: string | null;
+}
+
+export interface Publication {
+  readonly owner: Owner;
+  readonly table: string;
+  readonly columns: readonly ResultColumn[];
+  readonly rows: number;
+  /** Whether the server must count the table's rows before it believes that. */
+  readonly count: boolean;
+  readonly bytes: number;
+  readonly ttl_ms: number | null;
+  readonly warnings: readonly string[];
+}
+
+export class Catalog {
+  readonly schema: string;
+  readonly #template: string;
+  readonly #results: string;
+  readonly #fences: string;
+  /** The schema's OID, as SQL. */
+  readonly #namespace: string;
+
+  private constructor(schema: string, template: string) {
+    this.schema = schema;
+    this.#template = template;
+    this.#results = this.qualified('dungbeetle_results');
+    this.#fences = this.qualified('dungbeetle_fences');
+    this.#namespace = `${quoteLiteral(quoteName(schema))}::regnamespace`;
+  }
+
+  /** Finds the catalog in the session's first schema, or makes it there. Safe for any number of processes at once. */
+  static async open(client: pg.Client, template: string, database: string): Promise<Catalog> {
+    const { rows } = await client.query<{ schema: string | null }>('SELECT current_schema() AS schema');
+    const schema = rows[0]?.schema ?? null;
+    if (schema === null) {
+      throw new DatabaseError('query_failed', `${database}: the search_path names no schema that exists`);
+    }
+    const catalog = new Catalog(schema, template);
+    if ((await catalog.#version(client)) === null) await catalog.#create(client);
+    const version = await catalog.#version(client);
+    if (version !== VERSION) {
+      throw new DatabaseError(
+        'query_failed',
+        `${database}: its catalog has version ${version}, this program knows version ${VERSION}; upgrade the program`,
+      );
+    }
+    return catalog;
+  }
+
+  /** A name in the catalog's schema, quoted. */
+  qualified(name: string): string {
+    return `${quoteName(this.schema)}.${quoteName(name)}`;
+  }
+
+  /** Names that the job's table may have, best first. */
+  namesOf(job_id: string): readonly string[] {
+    return tableNames(this.#template, job_id, MOST_NAME_BYTES).filter((name) => !isReserved(name));
+  }
+
+  /** Whether a table that the catalog does not know may be taken for one of ours by its name. */
+  get hasOwnNames(): boolean {
+    return this.#template.replaceAll('%s', '') !== '';
+  }
+
+  /** Notes that an attempt has begun; false if a newer one of its store has. */
+  async begin(client: pg.Client, { job_id, store_id, fence }: Owner): Promise<boolean> {
+    const { rowCount } = await client.query({
+      name: 'dungbeetle_begin',
+      text: `INSERT INTO ${this.#fences} AS noted (job_id, store_id, fence, noted_at)
+        SELECT $1, $2, $3::bigint, ${NOW} WHERE NOT EXISTS
+          (SELECT FROM ${this.#results} WHERE job_id = $1 AND store_id = $2 AND fence > $3::bigint)
+        ON CONFLICT (job_id) DO UPDATE
+          SET store_id = excluded.store_id, fence = excluded.fence, noted_at = excluded.noted_at
+          WHERE noted.store_id <> excluded.store_id OR noted.fence <= excluded.fence`,
+      values: [job_id, store_id, fence],
+    });
+    return rowCount === 1;
+  }
+
+  /** Waits until no other session writes the job's table; held until the transaction ends. */
+  lock(job_id: string): string {
+    return `SELECT pg_catalog.pg_advisory_xact_lock(${this.#key(job_id)})`;
+  }
+
+  /** The same without waiting: one row, "t" or "f". */
+  tryLock(job_id: string): string {
+    return `SELECT pg_catalog.pg_try_advisory_xact_lock(${this.#key(job_id)})`;
+  }
+
+  /** Reads a `State`, to be decoded with `stateOf`. */
+  state(job_id: string, store_id: string): string {
+    const job = quoteLiteral(job_id);
+    const store = quoteLiteral(store_id);
+    const names = this.namesOf(job_id).map(quoteLiteral).join(', ');
+    return `SELECT json_build_object(
+      'newest', (SELECT max(fence) FROM (
+        SELECT fence FROM ${this.#results} WHERE job_id = ${job} AND store_id = ${store}
+        UNION ALL SELECT fence FROM ${this.#fences} WHERE job_id = ${job} AND store_id = ${store}) AS known),
+      'earlier', (SELECT json_build_object('table', table_name, 'fence', fence, 'store_id', store_id)
+        FROM ${this.#results} WHERE job_id = ${job}),
+      'taken', (SELECT coalesce(json_agg(table_name), '[]') FROM ${this.#results}
+        WHERE table_name IN (${names}) AND job_id <> ${job}),
+      'there', (SELECT coalesce(json_object_agg(relname, relkind), '{}') FROM pg_catalog.pg_class
+        WHERE relnamespace = ${this.#namespace} AND relname IN (${names},
+          (SELECT table_name FROM ${this.#results} WHERE job_id = ${job}))))`;
+  }
+
+  /** Writes the job's row, and answers with its expiry. Fails (23502) if the rows counted are not those promised. */
+  publish({ owner, table, columns, rows, count, bytes, ttl_ms, warnings }: Publication): string {
+    const counted = count
+      ? `(SELECT CASE WHEN count(*) = ${whole(rows)} THEN count(*) END FROM ${this.qualified(table)})`
+      : whole(rows);
+    const expires = ttl_ms === null ? 'NULL' : `now_ms + ${whole(Math.ceil(ttl_ms))}`;
+    return `INSERT INTO ${this.#results} (job_id, table_name, task, store_id, fence, attempt, rows, bytes, columns,
+        warnings, created_at, expires_at, settled, seq)
+      SELECT ${quoteLiteral(owner.job_id)}, ${quoteLiteral(table)}, ${quoteLiteral(owner.task)},
+        ${quoteLiteral(owner.store_id)}, ${whole(owner.fence)}, ${whole(owner.attempt)}, ${counted}, ${whole(bytes)},
+        ${quoteLiteral(JSON.stringify(columns))}, ${quoteLiteral(JSON.stringify(warnings))}, now_ms, ${expires}, false,
+        ${whole(owner.seq)}
+      FROM (SELECT ${NOW} AS now_ms) AS clock
+      ON CONFLICT (job_id) DO UPDATE SET table_name = excluded.table_name, task = excluded.task,
+        store_id = excluded.store_id, fence = excluded.fence, attempt = excluded.attempt, rows = excluded.rows,
+        bytes = excluded.bytes, columns = excluded.columns, warnings = excluded.warnings,
+        created_at = excluded.created_at, expires_at = excluded.expires_at, settled = false, seq = excluded.seq
+      RETURNING expires_at;
+    DELETE FROM ${this.#fences} WHERE job_id = ${quoteLiteral(owner.job_id)}`;
+  }
+
+  /** Takes the job's row away and remembers its fence, so that a zombie cannot bring the table back. */
+  forget(job_id: string): string {
+    const job = quoteLiteral(job_id);
+    return `INSERT INTO ${this.#fences} AS noted (job_id, store_id, fence, noted_at)
+      SELECT job_id, store_id, fence, ${NOW} FROM ${this.#results} WHERE job_id = ${job}
+      ON CONFLICT (job_id) DO UPDATE SET store_id = excluded.store_id, noted_at = excluded.noted_at,
+        fence = CASE WHEN noted.store_id = excluded.store_id THEN greatest(noted.fence, excluded.fence)
+          ELSE excluded.fence END;
+    DELETE FROM ${this.#results} WHERE job_id = ${job}`;
+  }
+
+  /** The job's table, if this attempt has published it. */
+  async publishedBy(client: pg.Client, owner: Owner): Promise<ResultTable | null> {
+    const { rows } = await client.query<Record<string, string | null>>(
+      `SELECT table_name, columns, rows::text, bytes::text, expires_at::text, warnings FROM ${this.#results}
+       WHERE job_id = $1 AND store_id = $2 AND fence = $3::bigint`,
+      [owner.job_id, owner.store_id, owner.fence],
+    );
+    const row = rows[0];
+    if (row === undefined) return null;
+    const expires_at = row['expires_at'] ?? null;
+    return {
+      table: row['table_name'] ?? '',
+      columns: JSON.parse(row['columns'] ?? '') as ResultColumn[],
+      rows: Number(row['rows']),
+      bytes: Number(row['bytes']),
+      expires_at: expires_at === null ? null : Number(expires_at),
+      warnings: JSON.parse(row['warnings'] ?? '') as string[],
+    };
+  }
+
+  /** Tables past their expiry, oldest first, after the one given. */
+  async expired(client: pg.Client, after: Expired | null, most: number): Promise<readonly Expired[]> {
+    const { rows } = await client.query<{ job_id: string; expires_at: string }>(
+      `SELECT job_id, expires_at FROM ${this.#results}
+       WHERE expires_at <= ${NOW} AND (expires_at, job_id) > ($1::bigint, $2)
+       ORDER BY expires_at, job_id LIMIT $3`,
+      [after?.expires_at ?? 0, after?.job_id ?? '', most],
+    );
+    return rows.map(({ job_id, expires_at }) => ({ job_id, expires_at: Number(expires_at) }));
+  }
+
+  /** Reads a `Published`, to be decoded with `publishedOf`. */
+  published(job_id: string): string {
+    return `SELECT table_name, store_id, fence, coalesce(expires_at <= ${NOW}, false),
+      (SELECT relkind FROM pg_catalog.pg_class
+        WHERE relnamespace = ${this.#namespace} AND relname = table_name)
+      FROM ${this.#results} WHERE job_id = ${quoteLiteral(job_id)}`;
+  }
+
+  /** Tables of a store that nobody has judged yet. */
+  async unsettled(client: pg.Client, store_id: string): Promise<readonly Unsettled[]> {
+    const { rows } = await client.query<{ job_id: string; fence: string; seq: string }>(
+      `SELECT job_id, fence, seq FROM ${this.#results} WHERE store_id = $1 AND NOT settled`,
+      [store_id],
+    );
+    return rows.map(({ job_id, fence, seq }) => ({ job_id, fence: Number(fence), seq: Number(seq) }));
+  }
+
+  /** Marks a table as wanted, if it is still that attempt's. */
+  async settle(client: pg.Client, job_id: string, store_id: string, fence: number): Promise<void> {
+    await client.query(
+      `UPDATE ${this.#results} SET settled = true WHERE job_id = $1 AND store_id = $2 AND fence = $3::bigint`,
+      [job_id, store_id, fence],
+    );
+  }
+
+  async forgetOldFences(client: pg.Client): Promise<void> {
+    await client.query(`DELETE FROM ${this.#fences} WHERE noted_at < ${NOW} - ${REMEMBERED_MS}`);
+  }
+
+  /** Of the schema, as a number for advisory locks. */
+  #key(job_id: string): string {
+    const hash = createHash('sha256')
+      .update(JSON.stringify(['dungbeetle', this.schema, job_id]))
+      .digest();
+    return hash.readBigInt64BE(0).toString();
+  }
+
+  /** null: there is no catalog. */
+  async #version(client: pg.Client): Promise<number | null> {
+    try {
+      const { rows } = await client.query<{ version: number }>(
+        `SELECT version FROM ${this.qualified('dungbeetle_version')}`,
+      );
+      return rows[0]?.version ?? null;
+    } catch (error) {
+      if (sqlState(error) === '42P01') return null;
+      throw error;
+    }
+  }
+
+  /**
+   * The fences are not logged: a crash of the server ends every session that could write with an old one. (And a
+   * commit of unlogged rows does not wait for the disk.)
+   */
+  async #create(client: pg.Client): Promise<void> {
+    await run(client, [
+      'BEGIN',
+      `SELECT pg_catalog.pg_advisory_xact_lock(${CREATING})`,
+      `CREATE TABLE IF NOT EXISTS ${this.#results} (
+        job_id text PRIMARY KEY,
+        table_name text NOT NULL UNIQUE,
+        task text NOT NULL,
+        store_id text NOT NULL,
+        fence bigint NOT NULL,
+        attempt integer NOT NULL,
+        rows bigint NOT NULL,
+        bytes bigint NOT NULL,
+        columns text NOT NULL,
+        warnings text NOT NULL,
+        created_at bigint NOT NULL,
+        expires_at bigint,
+        settled boolean NOT NULL,
+        seq bigint NOT NULL)`,
+      `CREATE INDEX IF NOT EXISTS dungbeetle_results_expiry ON ${this.#results} (expires_at, job_id)
+        WHERE expires_at IS NOT NULL`,
+      `CREATE INDEX IF NOT EXISTS dungbeetle_results_unsettled ON ${this.#results} (store_id) WHERE NOT settled`,
+      `CREATE UNLOGGED TABLE IF NOT EXISTS ${this.#fences} (
+        job_id text PRIMARY KEY,
+        store_id text NOT NULL,
+        fence bigint NOT NULL,
+        noted_at bigint NOT NULL)`,
+      `CREATE TABLE IF NOT EXISTS ${this.qualified('dungbeetle_version')} (
+        one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL)`,
+      `INSERT INTO ${this.qualified('dungbeetle_version')} (version) VALUES (${VERSION}) ON CONFLICT DO NOTHING`,
+      'COMMIT',
+    ]);
+  }
+}
+
+export function stateOf(answer: Answer | undefined): State {
+  return JSON.parse(answer?.rows[0]?.[0] ?? '') as State;
+}
+
+/** null: the job has no table. */
+export function publishedOf(answer: Answer | undefined): Published | null {
+  const row = answer?.rows[0];
+  if (row === undefined) return null;
+  const [table, store_id, fence, expired, kind] = row;
+  return {
+    table: table ?? '',
+    store_id: store_id ?? '',
+    fence: Number(fence),
+    expired: expired === 't',
+    kind: kind ?? null,
+  };
+}
+
+/** Names that are the backend's own, and never a result table's. */
+function isReserved(name: string): boolean {
+  return /^dungbeetle_(results|fences|version)(_|$)|^dungbeetle_staging_/s.test(name);
+}
+
+function whole(number: number): string {
+  if (!Number.isSafeInteger(number)) throw new TypeError('not a whole number');
+  return String(number);
+}

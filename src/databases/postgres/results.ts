@@ -1,0 +1,387 @@
+/** Postgres as a results backend: a table per job, and a catalog of them, in the first schema of the search_path. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import type {
+  Accept,
+  Column,
+  Owner,
+  ResultSet,
+  ResultsBackend,
+  ResultTable,
+  SweepOptions,
+  Swept,
+  WriteOptions,
+} from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import { run } from './batch.ts';
+import { Catalog, type Expired, type Published, publishedOf } from './catalog.ts';
+import { MORTAL, type SessionId, sessionOf } from './connect.ts';
+import { clientConfig } from './dsn.ts';
+import { isConnectionError, sqlState } from './failure.ts';
+import { Guard, type Seen } from './guard.ts';
+import { Pool } from './pool.ts';
+import { type ColumnTypes, checkColumnCount, resultColumns } from './results-columns.ts';
+import { writeFailure } from './results-failure.ts';
+import { Foreign, InDoubt, isTable, ResultWriter } from './results-write.ts';
+
+export interface PostgresResultsOptions {
+  /** The backend's name in the configuration; errors call it `results "name"`. */
+  readonly name: string;
+  readonly dsn: string;
+  /** Name of result tables, with %s for the job id. Default `results_%s`. */
+  readonly results_table?: string;
+  /** Whether large results may skip the write-ahead log: faster, and emptied when the server crashes. */
+  readonly unlogged?: boolean;
+  readonly column_types?: ColumnTypes;
+  /** The most reports written at once; two more connections keep house. */
+  readonly max_active?: number;
+  readonly max_idle?: number;
+  readonly connect_timeout_ms?: number;
+  /** How long the server may be silent before its session is looked at, ms. */
+  readonly patience_ms?: number;
+}
+
+/** How long a report that failed waits for its session to be over, ms. */
+const ABANDONING_MS = 1_000;
+/** How long the outcome of a commit is looked for, ms, and how often. */
+const DOUBT_MS = 15_000;
+const DOUBT_PAUSE_MS = 250;
+/** How long a table's readers are waited for when it is dropped, ms: a step, and in all. */
+const LINE_MS = 200;
+const PAUSE_MS = 300;
+const READERS_MS = 10_000;
+/** Expired tables listed at once. */
+const EXPIRED_STEP = 100;
+
+/** Touches nothing yet: a server that is not there is told by `ping` and by `write`. */
+export async function openPostgresResults(options: PostgresResultsOptions): Promise<PostgresResults> {
+  return new PostgresResults(options);
+}
+
+export class PostgresResults implements ResultsBackend {
+  readonly engine = 'postgres';
+  readonly accepts: readonly Accept[];
+  readonly #database: string;
+  readonly #template: string;
+  readonly #unlogged: boolean;
+  readonly #types: ColumnTypes;
+  readonly #patience_ms: number;
+  /** For reports. */
+  readonly #writers: Pool;
+  /** For what must not wait behind reports. */
+  readonly #keepers: Pool;
+  #catalog: Promise<Catalog> | null = null;
+  readonly #closing = new AbortController();
+  /** What goes on after its caller has gone. */
+  readonly #background = new Set<Promise<void>>();
+
+  constructor(options: PostgresResultsOptions) {
+    const { name, results_table = 'results_%s', column_types = 'standard' } = options;
+    this.#database = `results "${name}"`;
+    if (!results_table.includes('%s')) {
+      throw new TypeError(`results_table of ${this.#database} must hold %s, where the job id goes`);
+    }
+    this.#template = results_table;
+    this.#unlogged = options.unlogged ?? false;
+    this.#types = column_types;
+    this.#patience_ms = options.patience_ms ?? 10_000;
+    this.accepts = [
+      { encoding: 'pg-binary', types: column_types },
+      { encoding: 'copy-text' },
+      { encoding: 'rows' },
+    ];
+    const connecting = {
+      config: clientConfig(options.dsn),
+      connect_timeout_ms: options.connect_timeout_ms ?? 10_000,
+      application_name: 'dungbeetle results',
+      settings: MORTAL,
+    };
+    const { max_active = 10, max_idle = 10 } = options;
+    this.#writers = new Pool({ ...connecting, max_active, max_idle });
+    this.#keepers = new Pool({ ...connecting, max_active: 2, max_idle: 1 });
+  }
+
+  checkColumns(columns: readonly Column[]): void {
+    checkColumnCount(columns, this.#database);
+  }
+
+  async write(result: ResultSet, options: WriteOptions): Promise<ResultTable> {
+    const { signal, owner } = options;
+    signal.throwIfAborted();
+    this.checkColumns(result.columns);
+    const columns = resultColumns(result.columns, this.#types);
+    try {
+      const catalog = await this.#openCatalog(signal);
+      const client = await this.#begin(catalog, owner, signal);
+      const guard = new Guard(client, {
+        signal,
+        look: (session) => this.#look(session),
+        patience_ms: this.#patience_ms,
+      });
+      const writing = { client, guard, catalog, columns, unlogged: this.#unlogged, database: this.#database };
+      const writer = new ResultWriter(result, writing, options);
+      try {
+        const table = await writer.write(result);
+        this.#writers.release(client);
+        return table;
+      } catch (error) {
+        await this.#abandon(client, writer);
+        if (error instanceof InDoubt)
+          return await this.#settleDoubt(catalog, owner, sessionOf(client), error);
+        throw error;
+      } finally {
+        guard.close();
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      if (error instanceof Foreign) throw error.cause;
+      throw writeFailure(error, this.#database, columns);
+    }
+  }
+
+  async drop(job_id: string, fence?: number): Promise<boolean> {
+    return this.#keep(async (client) => {
+      const catalog = await this.#openCatalog(this.#closing.signal);
+      const wanted = (published: Published) => fence === undefined || published.fence === fence;
+      const deadline = performance.now() + READERS_MS;
+      for (;;) {
+        const dropped = await this.#dropTable(client, catalog, job_id, wanted);
+        if (dropped !== 'busy') return dropped === 'dropped';
+        if (performance.now() > deadline) {
+          throw new DatabaseError('unavailable', `${this.#database}: somebody is using the result table`);
+        }
+        await delay(PAUSE_MS, undefined, { signal: this.#closing.signal });
+      }
+    });
+  }
+
+  async sweep({ store_id, liveFences, judge }: SweepOptions): Promise<Swept> {
+    return this.#keep(async (client) => {
+      const catalog = await this.#openCatalog(this.#closing.signal);
+      let expired = 0;
+      let after: Expired | null = null;
+      for (;;) {
+        const tables: readonly Expired[] = await catalog.expired(client, after, EXPIRED_STEP);
+        for (const table of tables) {
+          after = table;
+          const dropped = await this.#sweepTable(client, catalog, table.job_id, (found) => found.expired);
+          if (dropped) expired += 1;
+        }
+        if (tables.length < EXPIRED_STEP) break;
+      }
+      await catalog.forgetOldFences(client);
+      // Listed first: what an attempt publishes after it was asked about is not in the list.
+      const unsettled = await catalog.unsettled(client, store_id);
+      const live = await liveFences();
+      let orphans = 0;
+      for (const { job_id, fence, seq } of unsettled) {
+        if (live.has(fence)) continue;
+        const verdict = await judge({ job_id, fence, seq });
+        if (verdict === 'keep') await catalog.settle(client, job_id, store_id, fence);
+        const its = (found: Published) => found.store_id === store_id && found.fence === fence;
+        if (verdict === 'drop' && (await this.#sweepTable(client, catalog, job_id, its))) orphans += 1;
+      }
+      return { expired, orphans };
+    });
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    await this.#keep(async (client) => {
+      const { rows } = await client.query<{ readonly: boolean }>(
+        "SELECT current_setting('transaction_read_only')::boolean AS readonly",
+      );
+      if (rows[0]?.readonly === true) {
+        throw new DatabaseError('unavailable', `${this.#database}: the server takes no writes for now`);
+      }
+    }, signal);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new DatabaseError('unavailable', `${this.#database} is closed`));
+    await Promise.all([this.#writers.close(), this.#keepers.close()]);
+    await Promise.all(this.#background);
+  }
+
+  /** A connection on which the attempt is noted to have begun. One that died while it was idle is made anew. */
+  async #begin(catalog: Catalog, owner: Owner, signal: AbortSignal): Promise<pg.Client> {
+    for (;;) {
+      const client = await this.#writers.acquire(signal);
+      try {
+        if (await catalog.begin(client, owner)) return client;
+        this.#writers.release(client);
+      } catch (error) {
+        this.#writers.release(client, { destroy: true });
+        if (isConnectionError(error) && this.#writers.wasIdle(client) && !signal.aborted) continue;
+        // Somebody has dropped or replaced the schema: the next report finds or makes a catalog.
+        if (sqlState(error) === '42P01') this.#catalog = null;
+        throw error;
+      }
+      throw new DatabaseError(
+        'fenced',
+        `${this.#database}: a newer attempt of the job writes the result table`,
+      );
+    }
+  }
+
+  async #openCatalog(signal: AbortSignal): Promise<Catalog> {
+    this.#catalog ??= this.#keep((client) => Catalog.open(client, this.#template, this.#database)).catch(
+      (error: unknown) => {
+        this.#catalog = null;
+        throw error;
+      },
+    );
+    const opening = this.#catalog;
+    signal.throwIfAborted();
+    return opening;
+  }
+
+  /** Does something small over a connection that no report holds. */
+  async #keep<T>(
+    work: (client: pg.Client) => Promise<T>,
+    signal: AbortSignal = this.#closing.signal,
+  ): Promise<T> {
+    try {
+      for (;;) {
+        const client = await this.#keepers.acquire(signal);
+        const abort = () => this.#keepers.release(client, { destroy: true });
+        signal.addEventListener('abort', abort);
+        let healthy = false;
+        try {
+          const answer = await work(client);
+          healthy = true;
+          return answer;
+        } catch (error) {
+          if (!isConnectionError(error) || !this.#keepers.wasIdle(client) || signal.aborted) throw error;
+        } finally {
+          signal.removeEventListener('abort', abort);
+          this.#keepers.release(client, { destroy: !healthy });
+        }
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw writeFailure(error, this.#database, []);
+    }
+  }
+
+  /** Drops a job's table if it is the one that is wanted gone. `busy`: readers, or another process. */
+  async #dropTable(
+    client: pg.Client,
+    catalog: Catalog,
+    job_id: string,
+    wanted: (published: Published) => boolean,
+  ): Promise<'dropped' | 'unwanted' | 'busy'> {
+    try {
+      const [, , , found] = await run(client, [
+        'BEGIN',
+        `SET LOCAL lock_timeout = ${LINE_MS}`,
+        catalog.lock(job_id),
+        catalog.published(job_id),
+      ]);
+      const published = publishedOf(found);
+      if (published === null || !wanted(published)) {
+        await run(client, ['ROLLBACK']);
+        return 'unwanted';
+      }
+      // What someone has put in the place of our table is not ours to remove.
+      const drops = isTable(published.kind) ? [`DROP TABLE ${catalog.qualified(published.table)}`] : [];
+      await run(client, [...drops, catalog.forget(job_id), 'COMMIT']);
+      return 'dropped';
+    } catch (error) {
+      if (sqlState(error) === null) throw error;
+      await run(client, ['ROLLBACK']);
+      if (sqlState(error) !== '55P03') throw error;
+      return 'busy';
+    }
+  }
+
+  /** Drops a table if nothing is in the way; the next sweep tries again. */
+  async #sweepTable(
+    client: pg.Client,
+    catalog: Catalog,
+    job_id: string,
+    wanted: (published: Published) => boolean,
+  ): Promise<boolean> {
+    try {
+      return (await this.#dropTable(client, catalog, job_id, wanted)) === 'dropped';
+    } catch (error) {
+      // A view on it, or another owner: one table that cannot go must not keep the others.
+      if (sqlState(error) === '2BP01' || sqlState(error) === '42501') return false;
+      throw error;
+    }
+  }
+
+  /** Leaves no session behind: rolls back if the server listens, else cuts the connection and has it terminated. */
+  async #abandon(client: pg.Client, writer: ResultWriter): Promise<void> {
+    const clock = new AbortController();
+    const over = await Promise.race([
+      writer.abandon().then(
+        () => true,
+        () => false,
+      ),
+      delay(ABANDONING_MS, false, { signal: clock.signal }),
+    ]);
+    clock.abort();
+    this.#writers.release(client, { destroy: !over });
+    if (over) return;
+    const terminated: Promise<void> = this.#terminate(sessionOf(client))
+      .catch(() => {
+        // Not reachable: the session ends by itself when the server misses its client.
+      })
+      .finally(() => this.#background.delete(terminated));
+    this.#background.add(terminated);
+  }
+
+  async #terminate({ pid, started }: SessionId): Promise<void> {
+    await this.#keep((client) =>
+      client.query(
+        `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+         WHERE pid = $1 AND backend_start = $2::timestamptz`,
+        [pid, started],
+      ),
+    );
+  }
+
+  async #look({ pid, started }: SessionId): Promise<Seen> {
+    return this.#keep(async (client) => {
+      const { rows } = await client.query<{ waiting: boolean }>(
+        `SELECT coalesce(wait_event_type = 'Client', false) AS waiting FROM pg_catalog.pg_stat_activity
+         WHERE pid = $1 AND backend_start = $2::timestamptz`,
+        [pid, started],
+      );
+      if (rows[0] === undefined) return 'gone';
+      return rows[0].waiting ? 'waiting' : 'working';
+    });
+  }
+
+  /**
+   * Finds out whether a commit happened whose answer was lost. Its session holds the job's lock: once that can
+   * be had, the transaction is over one way or the other.
+   */
+  async #settleDoubt(
+    catalog: Catalog,
+    owner: Owner,
+    session: SessionId,
+    doubt: InDoubt,
+  ): Promise<ResultTable> {
+    const deadline = performance.now() + DOUBT_MS;
+    let table: ResultTable | null;
+    for (;;) {
+      try {
+        await this.#terminate(session);
+        table = await this.#keep(async (client) => {
+          await run(client, ['BEGIN', catalog.lock(owner.job_id)]);
+          const published = await catalog.publishedBy(client, owner);
+          await run(client, ['ROLLBACK']);
+          return published;
+        });
+        break;
+      } catch (error) {
+        const later = error instanceof DatabaseError && error.transient && performance.now() < deadline;
+        if (!later || this.#closing.signal.aborted) throw error;
+        await delay(DOUBT_PAUSE_MS, undefined, { signal: this.#closing.signal });
+      }
+    }
+    if (table === null) throw doubt.cause;
+    return table;
+  }
+}
