@@ -33,27 +33,31 @@ export class Batch {
   readonly #answers: Answer[] = [];
   #rows: (string | null)[][] = [];
 
-  constructor(client: pg.Client, sql: string) {
-    this.#socket = socketOf(client);
+  /** `data`: all of COPY's data, where it is at hand; otherwise `send` it, and then `finish` or `fail`. */
+  constructor(client: pg.Client, sql: string, data?: Buffer) {
+    const socket = socketOf(client);
+    this.#socket = socket;
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
     // Whoever sends rows hears of a failure from `send` and may never come to ask for the answers.
     this.done.catch(() => {});
+    socket.cork();
     client.query(this.#submittable(sql));
+    if (data !== undefined) {
+      this.#write(data);
+      this.finish();
+    }
+    socket.uncork();
   }
 
   /** Sends a piece of COPY's data; waits while the server is slow. Rejects once the batch has failed. */
   async send(data: Buffer): Promise<void> {
     this.#check();
-    const header = Buffer.allocUnsafe(5);
-    header[0] = COPY_DATA;
-    header.writeInt32BE(data.length + 4, 1);
     const socket = this.#socket;
     socket.cork();
-    socket.write(header);
-    socket.write(data);
+    this.#write(data);
     socket.uncork();
     if (socket.writableLength <= MOST_UNSENT) return;
     await this.#drained();
@@ -77,6 +81,14 @@ export class Batch {
 
   #check(): void {
     if (this.#failure !== null) throw this.#failure.error;
+  }
+
+  #write(data: Buffer): void {
+    const header = Buffer.allocUnsafe(5);
+    header[0] = COPY_DATA;
+    header.writeInt32BE(data.length + 4, 1);
+    this.#socket.write(header);
+    this.#socket.write(data);
   }
 
   async #drained(): Promise<void> {

@@ -35,8 +35,8 @@ export interface Unsettled {
 export interface State {
   /** The newest fence of the attempt's store that has begun or written the table; null: none. */
   readonly newest: number | null;
-  /** The job's published table, and by which attempt. */
-  readonly earlier: { readonly table: string; readonly fence: number; readonly store_id: string } | null;
+  /** The job's published table. */
+  readonly earlier: string | null;
   /** Names of the job that other jobs' tables have. */
   readonly taken: readonly string[];
   /** What is there under the job's names, by Postgres' letter for its kind. */
@@ -57,8 +57,8 @@ export interface Publication {
   readonly table: string;
   readonly columns: readonly ResultColumn[];
   readonly rows: number;
-  /** Whether the server must count the table's rows before it believes that. */
-  readonly count: boolean;
+  /** Whether to count the table's rows and to look for newer attempts once more. */
+  readonly check: boolean;
   readonly bytes: number;
   readonly ttl_ms: number | null;
   readonly warnings: readonly string[];
@@ -114,19 +114,25 @@ export class Catalog {
     return this.#template.replaceAll('%s', '') !== '';
   }
 
-  /** Notes that an attempt has begun; false if a newer one of its store has. */
-  async begin(client: pg.Client, { job_id, store_id, fence }: Owner): Promise<boolean> {
-    const { rowCount } = await client.query({
+  /**
+   * Notes that an attempt has begun, and reads the job's state. null: a newer attempt of its store has begun.
+   * One prepared statement, as every report pays for it.
+   */
+  async begin(client: pg.Client, { job_id, store_id, fence }: Owner): Promise<State | null> {
+    const { rows } = await client.query<{ begun: boolean; state: State }>({
       name: 'dungbeetle_begin',
-      text: `INSERT INTO ${this.#fences} AS noted (job_id, store_id, fence, noted_at)
+      text: `WITH begun AS (
+        INSERT INTO ${this.#fences} AS noted (job_id, store_id, fence, noted_at)
         SELECT $1, $2, $3::bigint, ${NOW} WHERE NOT EXISTS
           (SELECT FROM ${this.#results} WHERE job_id = $1 AND store_id = $2 AND fence > $3::bigint)
         ON CONFLICT (job_id) DO UPDATE
           SET store_id = excluded.store_id, fence = excluded.fence, noted_at = excluded.noted_at
-          WHERE noted.store_id <> excluded.store_id OR noted.fence <= excluded.fence`,
-      values: [job_id, store_id, fence],
+          WHERE noted.store_id <> excluded.store_id OR noted.fence <= excluded.fence
+        RETURNING 1)
+        SELECT EXISTS (SELECT FROM begun) AS begun, ${this.#state('$1', '$2', '$4::text[]')} AS state`,
+      values: [job_id, store_id, fence, this.namesOf(job_id)],
     });
-    return rowCount === 1;
+    return rows[0]?.begun === true ? rows[0].state : null;
   }
 
   /** Waits until no other session writes the job's table; held until the transaction ends. */
@@ -141,26 +147,31 @@ export class Catalog {
 
   /** Reads a `State`, to be decoded with `stateOf`. */
   state(job_id: string, store_id: string): string {
-    const job = quoteLiteral(job_id);
-    const store = quoteLiteral(store_id);
     const names = this.namesOf(job_id).map(quoteLiteral).join(', ');
-    return `SELECT json_build_object(
+    return `SELECT ${this.#state(quoteLiteral(job_id), quoteLiteral(store_id), `ARRAY[${names}]`)}`;
+  }
+
+  #state(job: string, store: string, names: string): string {
+    return `json_build_object(
       'newest', (SELECT max(fence) FROM (
         SELECT fence FROM ${this.#results} WHERE job_id = ${job} AND store_id = ${store}
         UNION ALL SELECT fence FROM ${this.#fences} WHERE job_id = ${job} AND store_id = ${store}) AS known),
-      'earlier', (SELECT json_build_object('table', table_name, 'fence', fence, 'store_id', store_id)
-        FROM ${this.#results} WHERE job_id = ${job}),
+      'earlier', (SELECT table_name FROM ${this.#results} WHERE job_id = ${job}),
       'taken', (SELECT coalesce(json_agg(table_name), '[]') FROM ${this.#results}
-        WHERE table_name IN (${names}) AND job_id <> ${job}),
+        WHERE table_name = ANY (${names}) AND job_id <> ${job}),
       'there', (SELECT coalesce(json_object_agg(relname, relkind), '{}') FROM pg_catalog.pg_class
-        WHERE relnamespace = ${this.#namespace} AND relname IN (${names},
+        WHERE relnamespace = ${this.#namespace} AND relname = ANY (${names} ||
           (SELECT table_name FROM ${this.#results} WHERE job_id = ${job}))))`;
   }
 
-  /** Writes the job's row, and answers with its expiry. Fails (23502) if the rows counted are not those promised. */
-  publish({ owner, table, columns, rows, count, bytes, ttl_ms, warnings }: Publication): string {
-    const counted = count
-      ? `(SELECT CASE WHEN count(*) = ${whole(rows)} THEN count(*) END FROM ${this.qualified(table)})`
+  /**
+   * Writes the job's row, and answers with its expiry. Fails (23502) if the rows counted are not those promised,
+   * or, with `check`, if a newer attempt has begun.
+   */
+  publish({ owner, table, columns, rows, check, bytes, ttl_ms, warnings }: Publication): string {
+    const counted = check
+      ? `(SELECT CASE WHEN count(*) = ${whole(rows)} AND NOT ${this.#isFenced(owner)} THEN count(*) END
+          FROM ${this.qualified(table)})`
       : whole(rows);
     const expires = ttl_ms === null ? 'NULL' : `now_ms + ${whole(Math.ceil(ttl_ms))}`;
     return `INSERT INTO ${this.#results} (job_id, table_name, task, store_id, fence, attempt, rows, bytes, columns,
@@ -247,6 +258,11 @@ export class Catalog {
 
   async forgetOldFences(client: pg.Client): Promise<void> {
     await client.query(`DELETE FROM ${this.#fences} WHERE noted_at < ${NOW} - ${REMEMBERED_MS}`);
+  }
+
+  #isFenced({ job_id, store_id, fence }: Owner): string {
+    const newer = `job_id = ${quoteLiteral(job_id)} AND store_id = ${quoteLiteral(store_id)} AND fence > ${whole(fence)}`;
+    return `(EXISTS (SELECT FROM ${this.#results} WHERE ${newer}) OR EXISTS (SELECT FROM ${this.#fences} WHERE ${newer}))`;
   }
 
   /** Of the schema, as a number for advisory locks. */

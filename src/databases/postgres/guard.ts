@@ -38,6 +38,11 @@ export class Guard {
     this.#reject?.(error);
   }
 
+  /** Throws what was raised. */
+  check(): void {
+    if (this.#raised !== null) throw this.#raised.error;
+  }
+
   /** Waits for somebody else than the server: rejects at once on an abort, or when something is raised. */
   async wait<T>(promise: Promise<T>): Promise<T> {
     if (this.#raised !== null) {

@@ -16,7 +16,7 @@ import type { Chunk, ResultColumn, ResultSet, ResultTable, WriteOptions } from '
 import { DatabaseError } from '../errors.ts';
 import { Meter } from '../meter.ts';
 import { type Answer, Batch, run } from './batch.ts';
-import { type Catalog, type Publication, stateOf } from './catalog.ts';
+import { type Catalog, type Publication, type State, stateOf } from './catalog.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import type { Guard } from './guard.ts';
 import { quoteName } from './quote.ts';
@@ -43,6 +43,8 @@ export interface Writing {
   readonly client: pg.Client;
   readonly guard: Guard;
   readonly catalog: Catalog;
+  /** What stood in the table's way when the attempt began. */
+  readonly state: State;
   readonly columns: readonly ResultColumn[];
   readonly unlogged: boolean;
   /** For messages: `results "name"`. */
@@ -66,6 +68,7 @@ export class InDoubt extends Error {
 }
 
 /** What is to become a table: complete in memory, or in a staging table. */
+type Draft = Omit<Publication, 'table'>;
 type Loaded = { readonly data: readonly Buffer[] } | { readonly staging: string };
 
 export class ResultWriter {
@@ -100,7 +103,8 @@ export class ResultWriter {
     const warnings = [...(result.warnings?.() ?? []), ...encoder.warnings()];
     onProgress({ phase: 'publish', rows, bytes });
     await guard.wait(foreign(this.#options.confirm()));
-    return this.#publish(loaded, { owner, columns, rows, count: 'data' in loaded, bytes, ttl_ms, warnings });
+    const draft: Draft = { owner, columns, rows, check: 'data' in loaded, bytes, ttl_ms, warnings };
+    return (await this.#publishAtOnce(loaded, draft)) ?? this.#publish(loaded, draft);
   }
 
   /** Ends what the server is doing, if it listens: afterwards the connection can be used again. */
@@ -155,59 +159,73 @@ export class ResultWriter {
     return staging;
   }
 
-  async #publish(loaded: Loaded, publication: Omit<Publication, 'table'>): Promise<ResultTable> {
-    const { client } = this.#writing;
+  /**
+   * Publishes a small result in one round trip, trusting that nothing has changed since the attempt began. The
+   * server refuses if something has; whatever it refuses is done again with care, which finds out what it was.
+   */
+  async #publishAtOnce(loaded: Loaded, draft: Draft): Promise<ResultTable | null> {
+    const { client, catalog, state } = this.#writing;
+    if (!('data' in loaded)) return null;
+    try {
+      const begin = ['BEGIN', `SET LOCAL lock_timeout = ${LINE_MS}`, catalog.lock(draft.owner.job_id)];
+      return await this.#commit(loaded, draft, state, begin);
+    } catch (error) {
+      if (sqlState(error) === null) throw error;
+      await this.#answer(run(client, ['ROLLBACK']));
+      return null;
+    }
+  }
+
+  async #publish(loaded: Loaded, draft: Draft): Promise<ResultTable> {
+    const { client, guard, catalog } = this.#writing;
+    const { job_id, store_id, fence } = draft.owner;
     const deadline = performance.now() + READERS_MS;
     const [begin, undo] =
       'data' in loaded
         ? ['BEGIN', 'ROLLBACK']
         : ['SAVEPOINT publishing', 'ROLLBACK TO publishing; RELEASE publishing'];
+    const lock = [begin, `SET LOCAL lock_timeout = ${LINE_MS}`, catalog.lock(job_id)];
     for (let conflicts = 0; ; ) {
       try {
-        return await this.#tryPublish(loaded, publication, begin);
+        const answers = await this.#answer(run(client, [...lock, catalog.state(job_id, store_id)]));
+        const state = stateOf(answers.at(-1));
+        if (state.newest !== null && state.newest > fence) throw fenced(this.#writing.database);
+        return await this.#commit(loaded, draft, state, []);
       } catch (error) {
-        const state = sqlState(error);
-        const waits = state === '55P03' && performance.now() < deadline;
-        const snatched = (state === '23505' || state === '42P07') && conflicts < MOST_CONFLICTS;
+        const code = sqlState(error);
+        const waits = code === '55P03' && performance.now() < deadline;
+        const snatched = (code === '23505' || code === '42P07') && conflicts < MOST_CONFLICTS;
         if (!waits && !snatched) throw error;
         await this.#answer(run(client, [undo]));
         if (snatched) conflicts += 1;
-        else await this.#writing.guard.wait(delay(PAUSE_MS));
+        else await guard.wait(delay(PAUSE_MS));
       }
     }
   }
 
-  async #tryPublish(loaded: Loaded, draft: Omit<Publication, 'table'>, begin: string): Promise<ResultTable> {
+  /** The round trip after which the table is there. */
+  async #commit(loaded: Loaded, draft: Draft, state: State, begin: readonly string[]): Promise<ResultTable> {
     const { client, guard, catalog, columns } = this.#writing;
-    const { owner } = draft;
-    const [, , , found] = await this.#answer(
-      run(client, [
-        begin,
-        `SET LOCAL lock_timeout = ${LINE_MS}`,
-        catalog.lock(owner.job_id),
-        catalog.state(owner.job_id, owner.store_id),
-      ]),
-    );
-    const state = stateOf(found);
-    if (state.newest !== null && state.newest > owner.fence) throw this.fenced();
     const { name, drops, replaced } = this.#nameFor(state);
     const warnings = replaced
       ? [...draft.warnings, '1 table of that name, not in the catalog, was replaced']
       : draft.warnings;
-    const publication: Publication = { ...draft, table: name, warnings };
     const table = catalog.qualified(name);
+    const statements = [
+      ...begin,
+      ...drops.map((other) => `DROP TABLE ${catalog.qualified(other)}`),
+      ...('data' in loaded
+        ? [createTable(table, columns, false), this.#copy(table)]
+        : [`ALTER TABLE ${catalog.qualified(loaded.staging)} RENAME TO ${quoteName(name)}`]),
+      catalog.publish({ ...draft, table: name, warnings }),
+      'COMMIT',
+    ];
+    guard.check();
     const batch = new Batch(
       client,
-      [
-        ...drops.map((other) => `DROP TABLE ${catalog.qualified(other)}`),
-        ...('data' in loaded
-          ? [createTable(table, columns, false), this.#copy(table)]
-          : [`ALTER TABLE ${catalog.qualified(loaded.staging)} RENAME TO ${quoteName(name)}`]),
-        catalog.publish(publication),
-        'COMMIT',
-      ].join(';\n'),
+      statements.join(';\n'),
+      'data' in loaded ? this.#framed(loaded.data) : undefined,
     );
-    if ('data' in loaded) await this.#sendAll(batch, loaded.data);
     // From here on the server decides. What it says counts, and not that somebody gave up meanwhile.
     const answers = await this.#committed(guard.outcome(batch.done));
     const expires = answers.find(({ tag }) => tag.startsWith('INSERT'))?.rows[0]?.[0] ?? null;
@@ -216,16 +234,8 @@ export class ResultWriter {
     return { table: name, columns, rows, bytes, expires_at, warnings };
   }
 
-  /** Hands over a small result. An error is told by the batch's outcome. */
-  async #sendAll(batch: Batch, data: readonly Buffer[]): Promise<void> {
-    const binary = this.#format === 'binary';
-    const whole = Buffer.concat([
-      ...(binary ? [BINARY_HEADER] : []),
-      ...data,
-      ...(binary ? [BINARY_TRAILER] : []),
-    ]);
-    await this.#committed(this.#writing.guard.outcome(batch.send(whole)));
-    batch.finish();
+  #framed(data: readonly Buffer[]): Buffer {
+    return Buffer.concat(this.#format === 'binary' ? [BINARY_HEADER, ...data, BINARY_TRAILER] : data);
   }
 
   async #committed<T>(promise: Promise<T>): Promise<T> {
@@ -236,15 +246,8 @@ export class ResultWriter {
     }
   }
 
-  fenced(): DatabaseError {
-    return new DatabaseError(
-      'fenced',
-      `${this.#writing.database}: a newer attempt of the job writes the result table`,
-    );
-  }
-
   /** Finds the job's table a name, and what has to go from there. */
-  #nameFor({ earlier, taken, there }: ReturnType<typeof stateOf>): {
+  #nameFor({ earlier, taken, there }: State): {
     readonly name: string;
     readonly drops: readonly string[];
     readonly replaced: boolean;
@@ -252,12 +255,12 @@ export class ResultWriter {
     const { catalog } = this.#writing;
     const { job_id } = this.#options.owner;
     if (earlier !== null) {
-      const kind = there[earlier.table];
+      const kind = there[earlier];
       // Whoever knows the name finds the new rows under it.
       if (kind === undefined || isTable(kind)) {
-        return { name: earlier.table, drops: kind === undefined ? [] : [earlier.table], replaced: false };
+        return { name: earlier, drops: kind === undefined ? [] : [earlier], replaced: false };
       }
-      throw this.#conflict(earlier.table, kind);
+      throw this.#conflict(earlier, kind);
     }
     for (const name of catalog.namesOf(job_id)) {
       if (taken.includes(name)) continue;
@@ -296,6 +299,10 @@ export class ResultWriter {
       { transient: true },
     );
   }
+}
+
+export function fenced(database: string): DatabaseError {
+  return new DatabaseError('fenced', `${database}: a newer attempt of the job writes the result table`);
 }
 
 /** pg_class.relkind */

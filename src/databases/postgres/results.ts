@@ -14,7 +14,7 @@ import type {
 } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { run } from './batch.ts';
-import { Catalog, type Expired, type Published, publishedOf } from './catalog.ts';
+import { Catalog, type Expired, type Published, publishedOf, type State } from './catalog.ts';
 import { MORTAL, type SessionId, sessionOf } from './connect.ts';
 import { clientConfig } from './dsn.ts';
 import { isConnectionError, sqlState } from './failure.ts';
@@ -22,7 +22,7 @@ import { Guard, type Seen } from './guard.ts';
 import { Pool } from './pool.ts';
 import { type ColumnTypes, checkColumnCount, resultColumns } from './results-columns.ts';
 import { writeFailure } from './results-failure.ts';
-import { Foreign, InDoubt, isTable, ResultWriter } from './results-write.ts';
+import { Foreign, fenced, InDoubt, isTable, ResultWriter } from './results-write.ts';
 
 export interface PostgresResultsOptions {
   /** The backend's name in the configuration; errors call it `results "name"`. */
@@ -112,13 +112,21 @@ export class PostgresResults implements ResultsBackend {
     const columns = resultColumns(result.columns, this.#types);
     try {
       const catalog = await this.#openCatalog(signal);
-      const client = await this.#begin(catalog, owner, signal);
+      const { client, state } = await this.#begin(catalog, owner, signal);
       const guard = new Guard(client, {
         signal,
         look: (session) => this.#look(session),
         patience_ms: this.#patience_ms,
       });
-      const writing = { client, guard, catalog, columns, unlogged: this.#unlogged, database: this.#database };
+      const writing = {
+        client,
+        guard,
+        catalog,
+        state,
+        columns,
+        unlogged: this.#unlogged,
+        database: this.#database,
+      };
       const writer = new ResultWriter(result, writing, options);
       try {
         const table = await writer.write(result);
@@ -203,11 +211,16 @@ export class PostgresResults implements ResultsBackend {
   }
 
   /** A connection on which the attempt is noted to have begun. One that died while it was idle is made anew. */
-  async #begin(catalog: Catalog, owner: Owner, signal: AbortSignal): Promise<pg.Client> {
+  async #begin(
+    catalog: Catalog,
+    owner: Owner,
+    signal: AbortSignal,
+  ): Promise<{ readonly client: pg.Client; readonly state: State }> {
     for (;;) {
       const client = await this.#writers.acquire(signal);
       try {
-        if (await catalog.begin(client, owner)) return client;
+        const state = await catalog.begin(client, owner);
+        if (state !== null) return { client, state };
         this.#writers.release(client);
       } catch (error) {
         this.#writers.release(client, { destroy: true });
@@ -216,10 +229,7 @@ export class PostgresResults implements ResultsBackend {
         if (sqlState(error) === '42P01') this.#catalog = null;
         throw error;
       }
-      throw new DatabaseError(
-        'fenced',
-        `${this.#database}: a newer attempt of the job writes the result table`,
-      );
+      throw fenced(this.#database);
     }
   }
 
