@@ -100,7 +100,7 @@ export class Reports implements ReportService, Handler {
         : setTimeout(() => clock.abort(new TimedOut(timeout)), Math.min(timeout * 1000, LONGEST_TIMER_MS));
     const signal = AbortSignal.any([context.signal, clock.signal]);
     try {
-      return await this.#transfer({ job, task, payload, source, backend, context, signal });
+      return await this.#transfer({ job, task, payload, source, backend, context, signal, timeout });
     } catch (error) {
       if (error instanceof DatabaseError && !error.transient) {
         throw new PermanentError(error.message, { cause: error });
@@ -111,7 +111,8 @@ export class Reports implements ReportService, Handler {
     }
   }
 
-  async #transfer({ job, task, payload, source, backend, context, signal }: Transfer): Promise<Json> {
+  async #transfer(transfer: Transfer): Promise<Json> {
+    const { job, task, payload, source, backend, context, signal, timeout } = transfer;
     const owner: Owner = {
       job_id: job.job_id,
       task: job.task,
@@ -125,6 +126,7 @@ export class Reports implements ReportService, Handler {
     const result = await source.query(task.sql, payload.args, {
       accept: backend.accepts,
       limits,
+      timeout_ms: timeout === null ? null : timeout * 1000,
       signal,
       owner,
       onProgress,
@@ -221,6 +223,8 @@ interface Transfer {
   readonly backend: ResultsBackend;
   readonly context: HandlerContext;
   readonly signal: AbortSignal;
+  /** Seconds, from the attempt's beginning; null: none. */
+  readonly timeout: number | null;
 }
 
 /** setTimeout's longest delay, 24.8 days; beyond it Node fires at once. */
