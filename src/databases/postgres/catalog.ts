@@ -345,7 +345,9 @@ export function publishedOf(answer: Answer | undefined): Published | null {
 
 /** Names that are the backend's own, and never a result table's. */
 function isReserved(name: string): boolean {
-  return /^dungbeetle_(results|fences|version)(_|$)|^dungbeetle_staging_/s.test(name);
+  return /^dungbeetle_(results(_pkey|_table_name_key|_expiry|_unsettled)?|fences(_pkey)?|version(_pkey)?|staging_[0-9a-f]{16})$/.test(
+    name,
+  );
 }
 
 function whole(number: number): string {

@@ -40,7 +40,9 @@ export function writeFailure(
 function placeOf(error: unknown, columns: readonly ResultColumn[]): string {
   const where = error instanceof Error && 'where' in error ? error.where : undefined;
   if (typeof where !== 'string') return '';
-  const [, line, rest = ''] = /^COPY [^,]*, line (\d+)(?:, column ([\s\S]*))?/.exec(where) ?? [];
+  // The last one: an error in JSON says first what it read of it.
+  const [, line, rest = ''] =
+    [...where.matchAll(/^COPY .*?, line (\d+)(?:, column (.*(?:\n(?!COPY ).*)*))?/gm)].at(-1) ?? [];
   if (line === undefined) return '';
   // A name may hold anything, so it is looked for, the longest first; the value behind it is not repeated.
   const name = columns

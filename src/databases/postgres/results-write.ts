@@ -116,7 +116,8 @@ export class ResultWriter {
         // It failed, as it was told to.
       });
     }
-    if (client.getTransactionStatus() !== 'I') await client.query('ROLLBACK');
+    // Whether it is in a transaction is known only once it has answered all that it was sent.
+    await client.query('ROLLBACK');
   }
 
   async #load(iterator: AsyncGenerator<Chunk, void, void>): Promise<Loaded> {

@@ -1,8 +1,16 @@
 /** Results backends on Postgres for tests, result sets to write to them, and a look at what they left. */
-import { setTimeout as delay } from 'node:timers/promises';
+
 import type { TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import type { Chunk, Column, Owner, ResultSet, Value, WriteOptions } from '../../../src/databases/database.ts';
+import type {
+  Chunk,
+  Column,
+  Owner,
+  ResultSet,
+  Value,
+  WriteOptions,
+} from '../../../src/databases/database.ts';
 import {
   openPostgresResults,
   type PostgresResults,
