@@ -1,0 +1,14 @@
+/** `npm run services`: the servers that tests use, until Ctrl-C. */
+import { once } from 'node:events';
+import { whenEnded } from './services/signals.ts';
+import { startServers } from './services/start.ts';
+
+const ended = whenEnded();
+const servers = await startServers((line) => console.error(line), ended.signal);
+for (const [name, value] of Object.entries(servers.environment)) {
+  console.log(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
+}
+console.error('Ctrl-C stops them.');
+if (!ended.signal.aborted) await once(ended.signal, 'abort');
+await servers.stop();
+process.exit(ended.code());

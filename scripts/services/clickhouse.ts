@@ -1,0 +1,72 @@
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DATABASE, type Engine, type Place, USER } from './engine.ts';
+
+function dsn({ port, password }: Pick<Place, 'port' | 'password'>): string {
+  return `http://${USER}:${password}@127.0.0.1:${port}/${DATABASE}`;
+}
+
+export const CLICKHOUSE: Engine = {
+  name: 'clickhouse',
+  variable: 'TEST_CLICKHOUSE_DSN',
+  package: 'clickhouse-server',
+  accounts: ['clickhouse'],
+  stop: 'SIGTERM',
+  dsn,
+  find: () => ['/usr/sbin', '/usr/bin'].find((bin) => existsSync(join(bin, 'clickhouse-server'))) ?? null,
+  command(place) {
+    const config = join(place.folder, 'config.xml');
+    writeFileSync(
+      config,
+      `<yandex>
+  <logger><level>warning</level><console>true</console></logger>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>${place.port}</http_port>
+  <path>${place.data}/</path>
+  <tmp_path>${place.data}/tmp/</tmp_path>
+  <user_files_path>${place.data}/user_files/</user_files_path>
+  <format_schema_path>${place.data}/format_schemas/</format_schema_path>
+  <users_config>users.xml</users_config>
+  <default_profile>default</default_profile>
+  <default_database>default</default_database>
+  <timezone>UTC</timezone>
+  <mark_cache_size>67108864</mark_cache_size>
+  <max_connections>400</max_connections>
+  <max_concurrent_queries>400</max_concurrent_queries>
+  <core_dump><size_limit>0</size_limit></core_dump>
+</yandex>\n`,
+    );
+    const settings = Object.entries(place.settings).map(([key, value]) => `<${key}>${value}</${key}>`);
+    writeFileSync(
+      join(place.folder, 'users.xml'),
+      `<yandex>
+  <profiles><default>${settings.join('')}</default></profiles>
+  <quotas><default></default></quotas>
+  <users><${USER}>
+    <password>${place.password}</password>
+    <networks><ip>127.0.0.1</ip></networks>
+    <profile>default</profile>
+    <quota>default</quota>
+  </${USER}></users>
+</yandex>\n`,
+    );
+    return { program: join(place.programs, 'clickhouse-server'), args: [`--config-file=${config}`] };
+  },
+  async answer(place) {
+    const url = new URL(dsn(place));
+    const headers = { authorization: `Basic ${btoa(`${url.username}:${url.password}`)}` };
+    const query = async (sql: string) => {
+      const response = await fetch(url.origin, {
+        method: 'POST',
+        headers,
+        body: sql,
+        signal: AbortSignal.timeout(5_000),
+      });
+      const text = await response.text();
+      if (!response.ok) throw new Error(text);
+      return text.trim();
+    };
+    await query(`CREATE DATABASE IF NOT EXISTS ${DATABASE}`);
+    return query('SELECT version()');
+  },
+};

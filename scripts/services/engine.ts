@@ -1,0 +1,56 @@
+/** What the test tools know of a kind of server. One more is a file beside this one and a line in engines.ts. */
+import type { Account } from './accounts.ts';
+
+export type ServerName = 'postgres-15' | 'postgres-18' | 'mariadb' | 'clickhouse' | 'redis';
+
+export const USER = 'dungbeetle';
+export const DATABASE = 'tests';
+
+/** Certificates of a server with TLS: paths of PEM files that the server can read. */
+export interface Certificates {
+  readonly ca: string;
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** One server to be: where, as whom, with what. */
+export interface Place {
+  /** The folder of its programs. */
+  readonly programs: string;
+  /** Its own folder, for its configuration and sockets. */
+  readonly folder: string;
+  /** Its data folder. */
+  readonly data: string;
+  readonly port: number;
+  readonly password: string;
+  readonly as: Account | null;
+  /** Settings in the server's own words, on top of ours. */
+  readonly settings: Readonly<Record<string, string>>;
+  readonly certificates?: Certificates;
+}
+
+export interface Engine {
+  readonly name: ServerName;
+  /** The environment variable that names a server to use instead of one of ours. */
+  readonly variable: string;
+  /** Debian's package that has it; null where npm brings it. */
+  readonly package: string | null;
+  /** The accounts it may run as when we are root. */
+  readonly accounts: readonly string[];
+  /** The folder of its programs on this machine, or null. */
+  find(): string | null;
+  /** Makes a data folder, empty of databases; the same for every server of a run, which begin with copies of it. */
+  prepare?(place: Omit<Place, 'port' | 'settings'>): Promise<void>;
+  /** The command line that runs it in the foreground. May write files into the folder. */
+  command(place: Place): { program: string; args: readonly string[] };
+  dsn(place: Pick<Place, 'port' | 'password'>): string;
+  /** Its version, once it answers; rejects while it does not. Makes the DSN's database if it is not there. */
+  answer(place: Place): Promise<string>;
+  /** The signal that has it end in order, at once, whoever is still connected. */
+  readonly stop: NodeJS.Signals;
+}
+
+/** The variable that has the reason why there is none: TEST_MARIADB_SKIP beside TEST_MARIADB_DSN. */
+export function skipVariable(variable: string): string {
+  return variable.replace(/_(DSN|URL)$/, '_SKIP');
+}
