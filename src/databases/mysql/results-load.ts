@@ -1,0 +1,226 @@
+/** Gets lines of copy-text into a staging table: all of them, exactly, or an error. */
+import { Readable } from 'node:stream';
+import type { Chunk } from '../database.ts';
+import { LineDecoder } from '../encodings/copy-text.ts';
+import { DatabaseError } from '../errors.ts';
+import { quoteName } from './quote.ts';
+import type { PlannedColumn } from './results-columns.ts';
+import { segmentsOf } from './results-lines.ts';
+import { errorNumber, type Outcome, ServerError, type Session } from './results-session.ts';
+
+/**
+ * What one LOAD DATA takes. Each commits: ending a load, or failing on its last row, undoes no more than this,
+ * where InnoDB would roll back ten million rows for minutes; and an error that the server only tells at the end
+ * of its input (a full disk, say) is heard of in good time. Costs no measurable time.
+ */
+const SEGMENT_BYTES = 32 * 1024 * 1024;
+/** One INSERT: rows up to this size, in bytes of copy-text, and no more placeholders than MySQL takes. */
+const INSERT_BYTES = 256 * 1024;
+const MOST_PLACEHOLDERS = 65_535;
+const MOST_INSERT_ROWS = 256;
+/** Of a packet beside its values: more than it can be. */
+const PACKET_OVERHEAD = 64 * 1024;
+
+/** Resolves with the number of rows. Errors of the stream reject as they are; the session is destroyed then. */
+export async function loadLines(
+  db: Session,
+  table: string,
+  columns: readonly PlannedColumn[],
+  chunks: AsyncIterable<Chunk>,
+): Promise<number> {
+  return db.local_infile
+    ? await loadFiles(db, table, columns, chunks)
+    : await insertRows(db, table, columns, chunks);
+}
+
+async function loadFiles(
+  db: Session,
+  table: string,
+  columns: readonly PlannedColumn[],
+  chunks: AsyncIterable<Chunk>,
+): Promise<number> {
+  const sql = loadStatement(table, columns);
+  let rows = 0;
+  for await (const segment of segmentsOf(chunks, SEGMENT_BYTES)) {
+    const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => {}); // it may come when nobody listens any more
+    const pieces = async function* () {
+      try {
+        yield* segment.pieces;
+      } catch (error) {
+        // The driver would end the file as if it were whole: the connection is cut before it hears of it.
+        failed.reject(error);
+        db.destroy();
+        throw error;
+      }
+    };
+    const stream = Readable.from(pieces(), { objectMode: false, highWaterMark: 256 * 1024 });
+    stream.on('error', () => {}); // told by `failed`
+    try {
+      const outcome = await Promise.race([failed.promise, db.load(sql, () => stream)]);
+      if (outcome.warnings > 0) await tellWarning(db, columns, rows);
+      demand(db, outcome, segment.rows());
+    } finally {
+      stream.destroy();
+    }
+    rows += segment.rows();
+  }
+  return rows;
+}
+
+/** A server that counts other rows than we sent has not taken what we sent. */
+function demand(db: Session, outcome: Outcome, rows: number): void {
+  if (outcome.rows === rows) return;
+  throw new DatabaseError('query_failed', `${db.database}: the server took ${outcome.rows} rows of ${rows}`);
+}
+
+function loadStatement(table: string, columns: readonly PlannedColumn[]): string {
+  const fields: string[] = [];
+  const sets: string[] = [];
+  columns.forEach(({ name, conversion }, index) => {
+    const variable = `@c${index}`;
+    const set = converted(conversion, variable);
+    fields.push(set === null ? quoteName(name) : variable);
+    if (set !== null) sets.push(`${quoteName(name)} = ${set}`);
+  });
+  const tail = sets.length === 0 ? '' : ` SET ${sets.join(', ')}`;
+  return `LOAD DATA LOCAL INFILE 'rows' INTO TABLE ${quoteName(table)} CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' ENCLOSED BY '' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (${fields.join(', ')})${tail}`;
+}
+
+/** What makes a column's value of a field's text, as SQL; null: the server does it by itself. */
+function converted(conversion: PlannedColumn['conversion'], text: string): string | null {
+  switch (conversion) {
+    case 'as_is':
+      return null;
+    case 'utc':
+      return `TRIM(TRAILING '+00' FROM ${text})`;
+    case 'hex':
+      return `UNHEX(SUBSTR(${text}, 3))`;
+  }
+}
+
+/** For servers that take no LOAD DATA LOCAL: the default of MySQL 8. Bounded by their max_allowed_packet. */
+async function insertRows(
+  db: Session,
+  table: string,
+  columns: readonly PlannedColumn[],
+  chunks: AsyncIterable<Chunk>,
+): Promise<number> {
+  const decoder = new LineDecoder(columns.map(({ from }) => ({ name: from.name, type: 'TEXT' })));
+  const row = `(${columns.map(({ conversion }) => converted(conversion, '?') ?? '?').join(', ')})`;
+  const most = Math.min(MOST_INSERT_ROWS, Math.floor(MOST_PLACEHOLDERS / columns.length));
+  let rows = 0;
+  let waiting: Values[] = [];
+  let uncommitted = 0;
+  const insert = async () => {
+    const [count, bytes] = insertable(waiting, most);
+    if (bytes > db.max_packet - PACKET_OVERHEAD) {
+      throw new DatabaseError(
+        'query_failed',
+        `${db.database}: row ${rows + 1} takes ${bytes} bytes, the server takes ${db.max_packet} at a time: raise its max_allowed_packet, or set local_infile = 1`,
+      );
+    }
+    const sql = `INSERT INTO ${quoteName(table)} VALUES ${Array.from({ length: count }, () => row).join(', ')}`;
+    const outcome = await db.run(sql, waiting.slice(0, count).flat()).catch((error: unknown) => {
+      throw rowError(db, error, columns, rows) ?? error;
+    });
+    if (outcome.warnings > 0) await tellWarning(db, columns, rows);
+    demand(db, outcome, count);
+    waiting = waiting.slice(count);
+    rows += count;
+    uncommitted += bytes;
+    if (uncommitted < SEGMENT_BYTES) return;
+    await db.run('COMMIT');
+    await db.run('START TRANSACTION');
+    uncommitted = 0;
+  };
+  await db.run('START TRANSACTION');
+  try {
+    let bytes = 0;
+    for await (const { data } of chunks) {
+      bytes += data.length;
+      waiting.push(...(decoder.push(data) as Values[]));
+      if (waiting.length < most && bytes < INSERT_BYTES) continue;
+      while (waiting.length >= most || (bytes >= INSERT_BYTES && waiting.length > 0)) await insert();
+      bytes = 0;
+    }
+    decoder.end();
+    while (waiting.length > 0) await insert();
+    await db.run('COMMIT');
+  } catch (error) {
+    db.destroy(); // which rolls back
+    throw error;
+  }
+  return rows;
+}
+
+type Values = readonly (string | null)[];
+
+/** How many rows go into the next statement, and their bytes. A power of two: few statements to prepare. */
+function insertable(rows: readonly Values[], most: number): readonly [number, number] {
+  const sizes: number[] = [];
+  let sum = 0;
+  for (const row of rows) {
+    if (sizes.length === most || (sizes.length > 0 && sum > INSERT_BYTES)) break;
+    sum += row.reduce((bytes, value) => bytes + 9 + (value === null ? 0 : Buffer.byteLength(value)), 0);
+    sizes.push(sum);
+  }
+  const count = 2 ** Math.floor(Math.log2(sizes.length));
+  return [count, sizes[count - 1] ?? 0];
+}
+
+/** Throws what the server has warned of: with LOAD DATA LOCAL no value is an error. */
+async function tellWarning(db: Session, columns: readonly PlannedColumn[], before: number): Promise<never> {
+  const warnings = await db.query<{ Level: string; Code: number; Message: string }>('SHOW WARNINGS LIMIT 1');
+  const [first] = warnings;
+  throw valueError(db, first?.Code ?? 0, first?.Message ?? '', columns, before);
+}
+
+/** An error about a value, null if it is about something else. */
+function rowError(
+  db: Session,
+  error: unknown,
+  columns: readonly PlannedColumn[],
+  before: number,
+): DatabaseError | null {
+  const number = errorNumber(error);
+  if (!(error instanceof ServerError) || KINDS[number] === undefined) return null;
+  return valueError(db, number, error.message, columns, before);
+}
+
+/** What the server's codes mean; its own words quote the value. */
+const KINDS: Readonly<Record<number, string>> = {
+  1264: 'is out of the range of',
+  1265: 'does not fit without being rounded or cut into',
+  1292: 'is not one for',
+  1366: 'is not one for',
+  1406: 'is too long for',
+  3140: 'is not JSON that can be stored in',
+  4025: 'is not JSON that can be stored in',
+};
+
+function valueError(
+  db: Session,
+  code: number,
+  message: string,
+  columns: readonly PlannedColumn[],
+  before: number,
+): DatabaseError {
+  const [, in_statement] = / at row (\d+)$/.exec(message) ?? [];
+  const row = in_statement === undefined ? '' : `, row ${before + Number(in_statement)}`;
+  const column = columns.find(
+    ({ name }) =>
+      [`\`${name}\``, `'${name}'`].some((quoted) =>
+        message.endsWith(`${quoted}${in_statement === undefined ? '' : ` at row ${in_statement}`}`),
+      ) || message.includes(`.${name}\` failed for `),
+  );
+  if (column === undefined)
+    return new DatabaseError(
+      'query_failed',
+      `${db.database}: a value of the result cannot be stored (warning ${code})${row}`,
+    );
+  return new DatabaseError(
+    'query_failed',
+    `${db.database}: column "${column.name}"${row}: a value ${KINDS[code] ?? `cannot be stored (${code}) in`} ${column.type}; convert it in the query, to text for example`,
+  );
+}

@@ -1,0 +1,79 @@
+/** Names of result tables and their columns as MySQL and MariaDB can have them. */
+import { createHash } from 'node:crypto';
+import { tableNames } from '../names.ts';
+
+/** https://dev.mysql.com/doc/refman/8.4/en/identifier-length.html, in characters. */
+const MOST_CHARACTERS = 64;
+/** A table is a file, in whose name each character but these takes five bytes ("@002d" for "-"). */
+const PLAIN = /[A-Za-z0-9_]/g;
+/** File systems take 255 bytes; the rest is for the ending of the file's name. */
+const MOST_FILE_NAME = 240;
+
+/**
+ * Column names as a table can have them, in the query's order: as `columnNames` of names.ts, and besides a
+ * character outside of the Basic Multilingual Plane (an emoji) becomes U+FFFD, blanks at the end go, a name
+ * longer than 64 characters is cut and ends with a hash of the whole, and names count as equal if they
+ * differ by case or accents alone, as they do for MySQL's data dictionary.
+ */
+export function columnNames(names: readonly string[]): readonly string[] {
+  const wanted = names.map((name, index) => {
+    const sane = name
+      .toWellFormed()
+      .replace(/[\0\u{10000}-\u{10ffff}]/gu, '\ufffd')
+      .trimEnd();
+    return fit(sane === '' ? `column_${index + 1}` : sane, '');
+  });
+  // A made-up name must not take that of a column further on.
+  const reserved = new Set(wanted.map(folded));
+  const used = new Set<string>();
+  const copies = new Map<string, number>();
+  return wanted.map((name) => {
+    const key = folded(name);
+    let unique = name;
+    if (used.has(key)) {
+      let copy = copies.get(key) ?? 1;
+      do {
+        copy += 1;
+        unique = fit(name, `_${copy}`);
+      } while (used.has(folded(unique)) || reserved.has(folded(unique)));
+      copies.set(key, copy);
+    }
+    used.add(folded(unique));
+    return unique;
+  });
+}
+
+/** A name with an ending, cut where both together are too long. */
+function fit(name: string, ending: string): string {
+  if (name.length + ending.length <= MOST_CHARACTERS) return name + ending;
+  const tail = `_${createHash('sha256').update(name).digest('hex').slice(0, 12)}${ending}`;
+  return name.slice(0, MOST_CHARACTERS - tail.length).trimEnd() + tail;
+}
+
+/** Equal for all names that utf8mb3_general_ci takes for one (and for some that it tells apart). */
+export function folded(name: string): string {
+  return name
+    .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
+    .toUpperCase()
+    .toLowerCase()
+    .normalize('NFKD')
+    .replace(/\p{M}/gu, '');
+}
+
+/** The names a job's result table may have, best first; none that is ours. */
+export function resultTableNames(template: string, job_id: string): readonly string[] {
+  return tableNames(template, job_id, MOST_CHARACTERS).filter(
+    (name) => !isReserved(name) && fileNameBytes(name) <= MOST_FILE_NAME && name.trimEnd() === name,
+  );
+}
+
+/** Whether a name is in the part of the database that is the backend's own. */
+export function isReserved(name: string): boolean {
+  return /^dungbeetle_/i.test(name);
+}
+
+function fileNameBytes(name: string): number {
+  const plain = name.match(PLAIN)?.length ?? 0;
+  return plain + (name.length - plain) * 5;
+}

@@ -1,0 +1,153 @@
+/** Connections of a results backend: each report holds one from its first statement to its last. */
+import type { Session } from './results-session.ts';
+
+export interface PoolOptions {
+  /** How many reports write at once. */
+  readonly max_active: number;
+  /** How many connections are kept that nobody uses. */
+  readonly max_idle: number;
+  open(signal: AbortSignal): Promise<Session>;
+}
+
+/** A connection that was unused for this long may be gone without a word, and is asked first, ms. */
+const FRESH_MS = 1_000;
+/** How long it may take to answer, ms. */
+const ANSWER_MS = 2_000;
+/** Unused connections are closed after this long, ms: sooner than servers and firewalls do. */
+const IDLE_MS = 60_000;
+
+interface Idle {
+  readonly session: Session;
+  readonly since: number;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class SessionPool {
+  readonly #options: PoolOptions;
+  readonly #idle: Idle[] = [];
+  readonly #open = new Set<Session>();
+  readonly #queue: (() => void)[] = [];
+  #active = 0;
+  #closed = false;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+  }
+
+  /** Waits for its turn. `use` must be released. */
+  async turn(signal: AbortSignal): Promise<Turn> {
+    signal.throwIfAborted();
+    if (this.#active < this.#options.max_active) {
+      this.#active += 1;
+    } else {
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const aborted = () => {
+        this.#queue.splice(this.#queue.indexOf(resolve), 1);
+        reject(signal.reason);
+      };
+      signal.addEventListener('abort', aborted, { once: true });
+      this.#queue.push(resolve);
+      // Whoever makes room hands it over: nobody else comes in between.
+      await promise.finally(() => signal.removeEventListener('abort', aborted));
+    }
+    return new Turn(this, () => {
+      const next = this.#queue.shift();
+      if (next === undefined) this.#active -= 1;
+      else next();
+    });
+  }
+
+  /** Beyond `max_active`: for short work that must not wait for long reports. */
+  aside(): Turn {
+    return new Turn(this, () => {});
+  }
+
+  /** An idle connection that answers, or a new one. */
+  async take(signal: AbortSignal): Promise<Session> {
+    for (;;) {
+      const idle = this.#idle.pop();
+      if (idle === undefined) break;
+      clearTimeout(idle.timer);
+      if (performance.now() - idle.since < FRESH_MS || (await answers(idle.session))) return idle.session;
+      this.drop(idle.session);
+    }
+    const session = await this.#options.open(signal);
+    this.#open.add(session);
+    if (this.#closed) {
+      this.drop(session);
+      throw new Error('the pool is closed');
+    }
+    return session;
+  }
+
+  giveBack(session: Session): void {
+    if (this.#closed || !session.usable || this.#idle.length >= this.#options.max_idle) {
+      this.drop(session);
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.#idle.splice(
+        this.#idle.findIndex((idle) => idle.session === session),
+        1,
+      );
+      this.drop(session);
+    }, IDLE_MS);
+    timer.unref();
+    this.#idle.push({ session, since: performance.now(), timer });
+  }
+
+  drop(session: Session): void {
+    this.#open.delete(session);
+    session.destroy();
+  }
+
+  /** Cuts every connection, in use or not. */
+  close(): void {
+    this.#closed = true;
+    for (const { timer } of this.#idle.splice(0)) clearTimeout(timer);
+    for (const session of this.#open) this.drop(session);
+  }
+}
+
+/** One's turn to work on the database: one connection at a time, another one when it was lost. */
+export class Turn {
+  readonly #pool: SessionPool;
+  readonly #release: () => void;
+  #session: Session | null = null;
+
+  constructor(pool: SessionPool, release: () => void) {
+    this.#pool = pool;
+    this.#release = release;
+  }
+
+  async session(signal: AbortSignal): Promise<Session> {
+    if (this.#session?.usable === true) return this.#session;
+    if (this.#session !== null) this.#pool.drop(this.#session);
+    this.#session = null;
+    this.#session = await this.#pool.take(signal);
+    return this.#session;
+  }
+
+  /** Cuts the connection, so that nothing is waited for. */
+  cut(): void {
+    this.#session?.destroy();
+  }
+
+  release(): void {
+    if (this.#session !== null) this.#pool.giveBack(this.#session);
+    this.#session = null;
+    this.#release();
+  }
+}
+
+async function answers(session: Session): Promise<boolean> {
+  const timer = setTimeout(() => session.destroy(), ANSWER_MS);
+  try {
+    await session.query('SELECT 1');
+    return true;
+  } catch {
+    return false; // a new one is made, which tells what is wrong
+  } finally {
+    clearTimeout(timer);
+  }
+}
