@@ -12,6 +12,7 @@ export const CLICKHOUSE: Engine = {
   package: 'clickhouse-server',
   accounts: ['clickhouse'],
   stop: 'SIGTERM',
+  abandon: 'SIGKILL',
   dsn,
   find: () => ['/usr/sbin', '/usr/bin'].find((bin) => existsSync(join(bin, 'clickhouse-server'))) ?? null,
   command(place) {
@@ -31,6 +32,8 @@ export const CLICKHOUSE: Engine = {
   <default_database>default</default_database>
   <timezone>UTC</timezone>
   <mark_cache_size>67108864</mark_cache_size>
+  <!-- An HTTP connection that is kept alive is no reason to end slowly. -->
+  <shutdown_wait_unfinished>0</shutdown_wait_unfinished>
   <max_connections>400</max_connections>
   <max_concurrent_queries>400</max_concurrent_queries>
   <core_dump><size_limit>0</size_limit></core_dump>

@@ -48,6 +48,10 @@ export interface Engine {
   answer(place: Place): Promise<string>;
   /** The signal that has it end in order, at once, whoever is still connected. */
   readonly stop: NodeJS.Signals;
+  /** The signal for a server whose data nobody wants any more. */
+  readonly abandon: NodeJS.Signals;
+  /** Removes what a killed server has left outside its folders. */
+  cleanUp?(place: Place): Promise<void>;
 }
 
 /** The variable that has the reason why there is none: TEST_MARIADB_SKIP beside TEST_MARIADB_DSN. */

@@ -7,11 +7,12 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { account } from './accounts.ts';
 import type { Engine } from './engine.ts';
 import { removeAtEnd, run } from './processes.ts';
@@ -62,26 +63,38 @@ export async function programs(home: Home, engine: Engine): Promise<string> {
     () => false,
   );
   if (canEnter) return found;
-  mkdirSync(join(home.folder, 'programs'), { mode: 0o755, recursive: true });
-  await run('cp', ['-R', '-p', join(found, '..'), copy]);
-  chmodSync(copy, 0o755);
-  return join(copy, 'bin');
+  return join(await once(copy, (fresh) => run('cp', ['-R', '-p', join(found, '..'), fresh])), 'bin');
 }
 
 /** Makes the engine's template of a data folder, once for a run: a server of its own begins with a copy. */
 export async function prepareTemplate(home: Home, engine: Engine): Promise<string | null> {
-  if (engine.prepare === undefined) return null;
-  const folder = join(home.folder, 'templates', engine.name);
-  const data = join(folder, 'data');
-  if (existsSync(data)) return data;
-  mkdirSync(join(home.folder, 'templates'), { mode: 0o711, recursive: true });
-  ownFolder(engine, folder);
-  await engine.prepare({
-    programs: await programs(home, engine),
-    folder,
-    data: ownFolder(engine, data),
-    password: home.password,
-    as: account(engine.accounts),
+  const prepare = engine.prepare?.bind(engine);
+  if (prepare === undefined) return null;
+  const folder = await once(join(home.folder, 'templates', engine.name), async (fresh) => {
+    ownFolder(engine, fresh);
+    await prepare({
+      programs: await programs(home, engine),
+      folder: fresh,
+      data: ownFolder(engine, join(fresh, 'data')),
+      password: home.password,
+      as: account(engine.accounts),
+    });
   });
-  return data;
+  return join(folder, 'data');
+}
+
+/** Makes the folder `path` if it is not there, or lets another process of the run be first; it is never half made. */
+async function once(path: string, make: (fresh: string) => Promise<unknown>): Promise<string> {
+  if (existsSync(path)) return path;
+  mkdirSync(dirname(path), { mode: 0o711, recursive: true });
+  const fresh = `${path}.${process.pid}`;
+  await make(fresh);
+  chmodSync(fresh, 0o755);
+  try {
+    renameSync(fresh, path);
+  } catch (error) {
+    if (!existsSync(path)) throw error;
+    rmSync(fresh, { recursive: true });
+  }
+  return path;
 }

@@ -16,6 +16,7 @@ export const MARIADB: Engine = {
   package: 'mariadb-server',
   accounts: ['mysql'],
   stop: 'SIGTERM',
+  abandon: 'SIGKILL',
   dsn,
   find: () => (existsSync('/usr/sbin/mariadbd') && existsSync(INSTALL) ? '/usr/sbin' : null),
   async prepare(place) {

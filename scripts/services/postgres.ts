@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
@@ -37,6 +37,7 @@ function postgres(
     package: debianPackage,
     accounts: ['postgres'],
     stop: 'SIGINT', // "fast": sessions are ended, then a checkpoint
+    abandon: 'SIGQUIT', // "immediate": like SIGKILL, but its System V shared memory goes, too
     find,
     async prepare(place) {
       const passwordFile = join(place.folder, 'password');
@@ -80,6 +81,13 @@ function postgres(
           ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]),
         ],
       };
+    },
+    async cleanUp({ data }) {
+      const file = join(data, 'postmaster.pid');
+      if (!existsSync(file)) return;
+      // Its seventh line: the key and the id of the System V shared memory by which it guards the data folder.
+      const id = readFileSync(file, 'utf8').split('\n')[6]?.trim().split(/\s+/)[1];
+      if (id !== undefined) await run('ipcrm', ['-m', id]).catch(() => {}); // it is gone already
     },
     dsn,
     async answer(place) {

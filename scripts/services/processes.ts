@@ -12,25 +12,34 @@ const WATCHDOG = fileURLToPath(new URL('watchdog.ts', import.meta.url));
 /** What servers see of our environment: nothing that would configure them (PGPORT, MYSQL_HOME, LC_ALL, TZ). */
 const ENVIRONMENT = { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin', TZ: 'UTC', LC_ALL: 'C' };
 
+/** After that, SIGKILL. */
+const ABANDON_DEADLINE = 5_000;
+
+/** To the watchdog. */
+export type Message =
+  | { readonly started: number; readonly abandon: NodeJS.Signals }
+  | { readonly ended: number }
+  | { readonly folder: string };
+
 let watchdog: ChildProcess | undefined;
 
 /**
  * Tells the watchdog, a process that outlives us, what to end and to remove when we are gone, however we went.
  * The message is in the pipe when this returns.
  */
-function tell(message: string): void {
+function tell(message: Message): void {
   if (watchdog === undefined) {
     watchdog = spawn(process.execPath, [WATCHDOG], { detached: true, stdio: ['pipe', 'ignore', 'inherit'] });
     watchdog.unref();
     const { stdin } = watchdog;
     if (stdin !== null && 'unref' in stdin && typeof stdin.unref === 'function') stdin.unref();
   }
-  watchdog.stdin?.write(`${message}\n`);
+  watchdog.stdin?.write(`${JSON.stringify(message)}\n`);
 }
 
 /** Removes `folder` when this process is gone, if it is still there. */
 export function removeAtEnd(folder: string): void {
-  tell(`folder ${folder}`);
+  tell({ folder });
 }
 
 export interface Launched {
@@ -44,7 +53,13 @@ export interface Launched {
 export async function launch(
   program: string,
   args: readonly string[],
-  options: { readonly as: Account | null; readonly folder: string; readonly log: string },
+  options: {
+    readonly as: Account | null;
+    readonly folder: string;
+    readonly log: string;
+    /** What the watchdog sends it when we are gone. */
+    readonly abandon: NodeJS.Signals;
+  },
 ): Promise<Launched> {
   const log = openSync(options.log, 'a');
   const child = spawn(program, args, {
@@ -58,11 +73,11 @@ export async function launch(
   await once(child, 'spawn');
   const { pid } = child;
   if (pid === undefined) throw new Error(`${program} has no process id`);
-  tell(`process ${pid}`);
+  tell({ started: pid, abandon: options.abandon });
   let running = true;
   const exited = once(child, 'exit').then(([code, signal]) => {
     running = false;
-    tell(`ended ${pid}`);
+    tell({ ended: pid });
     return `${signal ?? `code ${code}`}`;
   });
   return { pid, exited, running: () => running };
@@ -121,6 +136,18 @@ export function alive(pid: number): boolean {
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Ends a server whose data nobody wants any more; resolves when it and its children are gone. */
+export async function abandon(pid: number, name: NodeJS.Signals): Promise<void> {
+  const all = [pid, ...children(pid)];
+  for (const one of all) signal(one, 'SIGCONT');
+  signal(pid, name);
+  const deadline = performance.now() + ABANDON_DEADLINE;
+  while (all.some(alive)) {
+    if (performance.now() > deadline) return killAll(pid);
+    await delay(5);
   }
 }
 

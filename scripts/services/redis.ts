@@ -13,6 +13,7 @@ export const REDIS: Engine = {
   package: 'redis-server',
   accounts: ['redis'],
   stop: 'SIGTERM',
+  abandon: 'SIGKILL',
   dsn,
   find: () => (existsSync('/usr/bin/redis-server') ? '/usr/bin' : null),
   command(place) {

@@ -3,10 +3,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { account } from './accounts.ts';
-import type { Certificates, Engine, Place } from './engine.ts';
+import { makeCertificates } from './certificates.ts';
+import type { Engine, Place } from './engine.ts';
 import { type Home, ownFolder, prepareTemplate, programs } from './home.ts';
 import { freePort } from './ports.ts';
-import { children, killAll, type Launched, launch, run, signal } from './processes.ts';
+import { abandon, children, killAll, type Launched, launch, run, signal } from './processes.ts';
 
 // A start takes a second or two; the rest is for machines with much else to do.
 const START_DEADLINE = 60_000;
@@ -18,7 +19,8 @@ export interface ServerOptions {
   /** Where its data goes; below its own folder by default. */
   readonly dataFolder?: string;
   readonly settings?: Readonly<Record<string, string>>;
-  readonly certificates?: (folder: string) => Promise<Certificates>;
+  /** It offers TLS, with a certificate of an authority of its own. */
+  readonly tls?: boolean;
 }
 
 export class Server {
@@ -48,6 +50,13 @@ export class Server {
     return this.#place.data;
   }
 
+  /** The certificate of the authority that has signed the server's, as PEM, where it offers TLS. */
+  get ca(): string {
+    if (this.#place.certificates === undefined)
+      throw new Error(`${this.engine.name} was started without TLS`);
+    return readFileSync(this.#place.certificates.ca, 'utf8');
+  }
+
   /** What it has written to its log so far. */
   get log(): string {
     return readFileSync(this.#logFile, 'utf8');
@@ -61,7 +70,12 @@ export class Server {
   async start(): Promise<void> {
     const { program, args } = this.engine.command(this.#place);
     const { as, folder } = this.#place;
-    this.#process = await launch(program, args, { as, folder, log: this.#logFile });
+    this.#process = await launch(program, args, {
+      as,
+      folder,
+      log: this.#logFile,
+      abandon: this.engine.abandon,
+    });
     await this.answers();
   }
 
@@ -92,11 +106,30 @@ export class Server {
     if ((await Promise.race([this.#process.exited, late])) === 'late') await this.kill();
   }
 
-  /** SIGKILL for all its processes, as when its machine fails; resolves when they are gone. */
-  async kill(): Promise<void> {
+  /**
+   * SIGKILL ends all its processes at once, as when its machine fails, and this resolves when they are gone.
+   * Any other signal goes to its main process alone, and nothing is waited for.
+   */
+  async kill(name: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     if (this.#process?.running() !== true) return;
+    if (name !== 'SIGKILL') return signal(this.pid, name);
     await killAll(this.pid);
     await this.#process.exited;
+  }
+
+  /** Ends it by the shortest way and for good: its data are not kept in order. */
+  async abandon(): Promise<void> {
+    if (this.#process?.running() === true) {
+      await abandon(this.pid, this.engine.abandon);
+      await this.#process.exited;
+    }
+    await this.engine.cleanUp?.(this.#place);
+  }
+
+  /** Resolves when it has ended by itself, or by a signal; with how. */
+  exited(): Promise<string> {
+    if (this.#process === undefined) throw new Error(`${this.engine.name} was never started`);
+    return this.#process.exited;
   }
 
   /** Stops it in order if it runs, and starts it again: on the same port, with the same data. */
@@ -124,14 +157,15 @@ export async function createServer(home: Home, engine: Engine, options: ServerOp
   const folder = ownFolder(engine, options.folder);
   const data = ownFolder(engine, options.dataFolder ?? join(folder, 'data'));
   if (template !== null) await run('cp', ['-R', '-p', `${template}/.`, data]);
-  const certificates = await options.certificates?.(folder);
+  const as = account(engine.accounts);
+  const certificates = options.tls ? await makeCertificates(folder, as) : undefined;
   return new Server(engine, {
     programs: await programs(home, engine),
     folder,
     data,
     port: await freePort(),
     password: home.password,
-    as: account(engine.accounts),
+    as,
     settings,
     ...(certificates === undefined ? {} : { certificates }),
   });

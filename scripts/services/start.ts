@@ -18,7 +18,7 @@ export async function startServers(say: (line: string) => void, signal: AbortSig
   const servers: Server[] = [];
   const environment: Record<string, string> = { TEST_SERVERS_FOLDER: home.folder };
   const stop = async () => {
-    await Promise.all(servers.map((server) => server.stop()));
+    await Promise.all(servers.map((server) => server.abandon()));
     removeHome(home);
   };
   const own = ENGINES.filter((engine) => process.env[engine.variable] === undefined);

@@ -4,9 +4,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { DatabaseError } from '../../src/databases/errors.ts';
 import { tempFolder } from '../support/folder.ts';
+import { mounted } from '../support/mount.ts';
 import { until } from '../support/until.ts';
 import {
   type Bench,
@@ -154,21 +155,6 @@ test('a folder that is not there, and comes', async (t) => {
   await results.ping(never());
   assert.equal((await report({ ...bench, results }, 'job', numbers(3))).rows, 3);
 });
-
-/** A file system of its own, in memory, that ends with the test; null where that is not allowed. */
-function mounted(t: TestContext, options: string): string | null {
-  const folder = tempFolder(t);
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'none', folder], { stdio: 'ignore' });
-  } catch {
-    t.skip('needs the right to mount a file system');
-    return null;
-  }
-  closing(t, () => {
-    execFileSync('umount', ['-l', folder]);
-  });
-  return folder;
-}
 
 test('a full disk fails the report, which runs once there is room', async (t) => {
   closing(t, () => {});

@@ -4,24 +4,22 @@ import {
   closeSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readFileSync,
   renameSync,
-  rmdirSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { QueueError } from '../../src/queue/errors.ts';
 import { openSqliteStore, type SqliteStoreOptions } from '../../src/queue/stores/sqlite.ts';
 import { tempFolder } from '../support/folder.ts';
+import { mounted } from '../support/mount.ts';
 import { until } from '../support/until.ts';
 import { newJob, range } from './conformance/subject.ts';
 
@@ -152,26 +150,9 @@ test('a damaged file is said to be damaged', async (t) => {
   await isUnavailable(openSqliteStore({ path }), /damaged|not a SQLite database/);
 });
 
-/** A disk of its own for the test, or undefined where nobody may mount one. */
-function smallDisk(t: TestContext): string | undefined {
-  const folder = mkdtempSync(join(tmpdir(), 'dungbeetle-test-'));
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', folder], { stdio: 'pipe' });
-  } catch {
-    rmdirSync(folder);
-    t.skip('it takes the right to mount a disk');
-    return undefined;
-  }
-  t.after(() => {
-    execFileSync('umount', ['-l', folder]);
-    rmdirSync(folder);
-  });
-  return folder;
-}
-
 test('a full disk: what is refused is not there, what was accepted is, and it recovers by itself', async (t) => {
-  const disk = smallDisk(t);
-  if (disk === undefined) return;
+  const disk = mounted(t, 'size=2m');
+  if (disk === null) return;
   const filler = join(disk, 'filler');
   writeFileSync(filler, Buffer.alloc(512 * 1_024));
   const store = await openSqliteStore({ path: join(disk, 'queue.db') });
@@ -199,8 +180,8 @@ test('a full disk: what is refused is not there, what was accepted is, and it re
 });
 
 test('a full disk at the start is said to be full', async (t) => {
-  const disk = smallDisk(t);
-  if (disk === undefined) return;
+  const disk = mounted(t, 'size=2m');
+  if (disk === null) return;
   const filler = join(disk, 'filler');
   // To the last byte.
   assert.throws(() => writeFileSync(filler, Buffer.alloc(4 * 1_024 * 1_024)), { code: 'ENOSPC' });
@@ -211,8 +192,8 @@ test('a full disk at the start is said to be full', async (t) => {
 });
 
 test('a read-only disk is said to be read-only', async (t) => {
-  const disk = smallDisk(t);
-  if (disk === undefined) return;
+  const disk = mounted(t, 'size=2m');
+  if (disk === null) return;
   const path = join(disk, 'queue.db');
   await (await openSqliteStore({ path })).close();
   execFileSync('mount', ['-o', 'remount,ro', disk]);

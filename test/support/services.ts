@@ -5,8 +5,11 @@
 import { randomBytes } from 'node:crypto';
 import { skipVariable } from '../../scripts/services/engine.ts';
 import { ENGINES } from '../../scripts/services/engines.ts';
+import { afterOthers, type Scope } from './scope.ts';
 import { execute, quoteName } from './sql.ts';
 
+export { noPrivate, type PrivateServer, setReadOnly, startPrivate } from './private-server.ts';
+export { proxy } from './proxy.ts';
 export { execute, leftQueries, type RunningQuery, runningQueries } from './sql.ts';
 
 export interface Service {
@@ -43,19 +46,6 @@ export const SERVERS: readonly Service[] = [
 /** Those a suite for `engine` runs on, each with its reason to be skipped. */
 export function servers(engine: Service['engine']): readonly Service[] {
   return SERVERS.filter((server) => server.engine === engine);
-}
-
-/** A TestContext, or `{ after }` of node:test for a database that a whole suite uses. */
-export interface Scope {
-  after(end: () => void | Promise<void>): void;
-}
-
-/**
- * Runs `end` after the hooks that the test registers later: node:test runs them first come, first served, and a
- * test's pools must be closed before their server or their database goes.
- */
-export function afterOthers(t: Scope, end: () => void | Promise<void>): void {
-  t.after(() => t.after(end));
 }
 
 /**
