@@ -1,5 +1,9 @@
 /** A Postgres source for a test, closed after it, and what its results read as. */
+
+import { finished } from 'node:stream/promises';
 import type { TestContext } from 'node:test';
+import pg from 'pg';
+import { from } from 'pg-copy-streams';
 import type { Argument, Chunk, QueryOptions, ResultSet, Value } from '../../../src/databases/database.ts';
 import { openPostgresSource } from '../../../src/databases/postgres/source.ts';
 import { closing, queryOptions } from '../support.ts';
@@ -47,4 +51,17 @@ export async function chunksOf({
 export function streamOf(body: ResultSet['body']): AsyncIterable<Chunk> {
   if (!('chunks' in body)) throw new Error(`a stream was asked for, not ${body.encoding}`);
   return body.chunks;
+}
+
+/** Loads a file of COPY's binary format into a table. */
+export async function copyIn(dsn: string, table: string, file: Buffer): Promise<void> {
+  const client = new pg.Client({ connectionString: dsn });
+  await client.connect();
+  try {
+    const stream = client.query(from(`COPY ${table} FROM STDIN (FORMAT binary)`));
+    stream.end(file);
+    await finished(stream);
+  } finally {
+    await client.end();
+  }
 }

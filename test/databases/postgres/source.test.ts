@@ -6,7 +6,7 @@ import { marker } from '../../../src/databases/postgres/marker.ts';
 import { execute, freshDatabase, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import { never, owner, queryOptions } from '../support.ts';
-import { chunksOf, openSource, rowsOf, streamOf } from './source-support.ts';
+import { chunksOf, copyIn, openSource, rowsOf, streamOf } from './source-support.ts';
 
 /** Every type with values at its edges, as SQL expressions. */
 const EXPRESSIONS: readonly string[] = [
@@ -209,7 +209,10 @@ for (const server of servers('postgres')) {
       test(`binary tuples are what COPY reads, with ${types} types`, async (t) => {
         const dsn = await freshDatabase(t, server);
         const source = await openSource(t, dsn);
-        const portable = EXPRESSIONS.filter((sql) => !/xml|money|pg_typeof|row\(/.test(sql));
+        // Types that no table elsewhere can have, and two values that a standard column shows in its own way.
+        const apart =
+          types === 'source' ? /xml|money|pg_typeof|row\(/ : /xml|money|pg_typeof|row\(|16777217|char\(5\)/;
+        const portable = EXPRESSIONS.filter((sql) => !apart.test(sql));
         const sql = `SELECT ${portable.map((each, index) => `${each} AS c${index}`).join(', ')}`;
         await using result = await source.query(sql, [], queryOptions([{ encoding: 'pg-binary', types }]));
         const { data, rows } = await chunksOf(result);
@@ -218,7 +221,7 @@ for (const server of servers('postgres')) {
         await execute(dsn, `CREATE TABLE copied (${result.columns.map(columnSql).join(', ')})`);
         await copyIn(dsn, 'copied', file);
         const asText = (from: string) =>
-          portable.map((_, index) => `c${index}::text`).join(', ') + ` FROM ${from}`;
+          `${portable.map((_, index) => `c${index}::text`).join(', ')} FROM ${from}`;
         assert.deepEqual(
           await execute(dsn, `SELECT ${asText('copied')}`),
           await execute(dsn, `SELECT ${asText(`(${sql}) AS q`)}`),
