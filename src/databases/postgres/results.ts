@@ -15,7 +15,7 @@ import type {
 import { DatabaseError } from '../errors.ts';
 import { run } from './batch.ts';
 import { Catalog, type Expired, type Published, publishedOf, type State } from './catalog.ts';
-import { MORTAL, type SessionId, sessionOf } from './connect.ts';
+import { type ConnectOptions, connect, destroy, MORTAL, type SessionId, sessionOf } from './connect.ts';
 import { clientConfig } from './dsn.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import { Guard, type Seen } from './guard.ts';
@@ -39,12 +39,12 @@ export interface PostgresResultsOptions {
   readonly connect_timeout_ms?: number;
   /** How long the server may be silent before its session is looked at, ms. */
   readonly patience_ms?: number;
+  /** How long the outcome of a commit is looked for whose answer was lost, ms. */
+  readonly doubt_ms?: number;
 }
 
 /** How long a report that failed waits for its session to be over, ms. */
 const ABANDONING_MS = 1_000;
-/** How long the outcome of a commit is looked for, ms, and how often. */
-const DOUBT_MS = 15_000;
 const DOUBT_PAUSE_MS = 250;
 /** How long a table's readers are waited for when it is dropped, ms: a step, and in all. */
 const LINE_MS = 200;
@@ -66,6 +66,8 @@ export class PostgresResults implements ResultsBackend {
   readonly #unlogged: boolean;
   readonly #types: ColumnTypes;
   readonly #patience_ms: number;
+  readonly #doubt_ms: number;
+  readonly #connecting: ConnectOptions;
   /** For reports. */
   readonly #writers: Pool;
   /** For what must not wait behind reports. */
@@ -85,20 +87,21 @@ export class PostgresResults implements ResultsBackend {
     this.#unlogged = options.unlogged ?? false;
     this.#types = column_types;
     this.#patience_ms = options.patience_ms ?? 10_000;
+    this.#doubt_ms = options.doubt_ms ?? 15_000;
     this.accepts = [
       { encoding: 'pg-binary', types: column_types },
       { encoding: 'copy-text' },
       { encoding: 'rows' },
     ];
-    const connecting = {
+    this.#connecting = {
       config: clientConfig(options.dsn),
       connect_timeout_ms: options.connect_timeout_ms ?? 10_000,
       application_name: 'dungbeetle results',
       settings: MORTAL,
     };
     const { max_active = 10, max_idle = 10 } = options;
-    this.#writers = new Pool({ ...connecting, max_active, max_idle });
-    this.#keepers = new Pool({ ...connecting, max_active: 2, max_idle: 1 });
+    this.#writers = new Pool({ ...this.#connecting, max_active, max_idle });
+    this.#keepers = new Pool({ ...this.#connecting, max_active: 2, max_idle: 1 });
   }
 
   checkColumns(columns: readonly Column[]): void {
@@ -112,12 +115,7 @@ export class PostgresResults implements ResultsBackend {
     const columns = resultColumns(result.columns, this.#types);
     try {
       const catalog = await this.#openCatalog(signal);
-      const { client, state } = await this.#begin(catalog, owner, signal);
-      const guard = new Guard(client, {
-        signal,
-        look: (session) => this.#look(session),
-        patience_ms: this.#patience_ms,
-      });
+      const { client, guard, state } = await this.#begin(catalog, owner, signal);
       const writing = {
         client,
         guard,
@@ -148,12 +146,12 @@ export class PostgresResults implements ResultsBackend {
   }
 
   async drop(job_id: string, fence?: number): Promise<boolean> {
-    return this.#keep(async (client) => {
-      const catalog = await this.#openCatalog(this.#closing.signal);
+    const catalog = await this.#openCatalog(this.#closing.signal);
+    return this.#keep(async (client, answer) => {
       const wanted = (published: Published) => fence === undefined || published.fence === fence;
       const deadline = performance.now() + READERS_MS;
       for (;;) {
-        const dropped = await this.#dropTable(client, catalog, job_id, wanted);
+        const dropped = await this.#dropTable(client, answer, catalog, job_id, wanted);
         if (dropped !== 'busy') return dropped === 'dropped';
         if (performance.now() > deadline) {
           throw new DatabaseError('unavailable', `${this.#database}: somebody is using the result table`);
@@ -164,39 +162,48 @@ export class PostgresResults implements ResultsBackend {
   }
 
   async sweep({ store_id, liveFences, judge }: SweepOptions): Promise<Swept> {
-    return this.#keep(async (client) => {
-      const catalog = await this.#openCatalog(this.#closing.signal);
+    const catalog = await this.#openCatalog(this.#closing.signal);
+    return this.#keep(async (client, answer) => {
       let expired = 0;
       let after: Expired | null = null;
       for (;;) {
-        const tables: readonly Expired[] = await catalog.expired(client, after, EXPIRED_STEP);
+        const tables: readonly Expired[] = await answer(catalog.expired(client, after, EXPIRED_STEP));
         for (const table of tables) {
           after = table;
-          const dropped = await this.#sweepTable(client, catalog, table.job_id, (found) => found.expired);
+          const dropped = await this.#sweepTable(
+            client,
+            answer,
+            catalog,
+            table.job_id,
+            (found) => found.expired,
+          );
           if (dropped) expired += 1;
         }
         if (tables.length < EXPIRED_STEP) break;
       }
-      await catalog.forgetOldFences(client);
+      await answer(catalog.forgetOldFences(client));
       // Listed first: what an attempt publishes after it was asked about is not in the list.
-      const unsettled = await catalog.unsettled(client, store_id);
+      const unsettled = await answer(catalog.unsettled(client, store_id));
       const live = await liveFences();
       let orphans = 0;
       for (const { job_id, fence, seq } of unsettled) {
         if (live.has(fence)) continue;
         const verdict = await judge({ job_id, fence, seq });
-        if (verdict === 'keep') await catalog.settle(client, job_id, store_id, fence);
+        if (verdict === 'keep') await answer(catalog.settle(client, job_id, store_id, fence));
         const its = (found: Published) => found.store_id === store_id && found.fence === fence;
-        if (verdict === 'drop' && (await this.#sweepTable(client, catalog, job_id, its))) orphans += 1;
+        if (verdict === 'drop' && (await this.#sweepTable(client, answer, catalog, job_id, its)))
+          orphans += 1;
       }
       return { expired, orphans };
     });
   }
 
   async ping(signal: AbortSignal): Promise<void> {
-    await this.#keep(async (client) => {
-      const { rows } = await client.query<{ readonly: boolean }>(
-        "SELECT current_setting('transaction_read_only')::boolean AS readonly",
+    await this.#keep(async (client, answer) => {
+      const { rows } = await answer(
+        client.query<{ readonly: boolean }>(
+          "SELECT current_setting('transaction_read_only')::boolean AS readonly",
+        ),
       );
       if (rows[0]?.readonly === true) {
         throw new DatabaseError('unavailable', `${this.#database}: the server takes no writes for now`);
@@ -215,14 +222,17 @@ export class PostgresResults implements ResultsBackend {
     catalog: Catalog,
     owner: Owner,
     signal: AbortSignal,
-  ): Promise<{ readonly client: pg.Client; readonly state: State }> {
+  ): Promise<{ readonly client: pg.Client; readonly guard: Guard; readonly state: State }> {
     for (;;) {
       const client = await this.#writers.acquire(signal);
+      const guard = this.#guard(client, signal);
       try {
-        const state = await catalog.begin(client, owner);
-        if (state !== null) return { client, state };
+        const state = await guard.answer(catalog.begin(client, owner));
+        if (state !== null) return { client, guard, state };
+        guard.close();
         this.#writers.release(client);
       } catch (error) {
+        guard.close();
         this.#writers.release(client, { destroy: true });
         if (isConnectionError(error) && this.#writers.wasIdle(client) && !signal.aborted) continue;
         // Somebody has dropped or replaced the schema: the next report finds or makes a catalog.
@@ -233,37 +243,44 @@ export class PostgresResults implements ResultsBackend {
     }
   }
 
+  #guard(client: pg.Client, signal: AbortSignal): Guard {
+    return new Guard(client, {
+      signal,
+      look: (session) => this.#look(session),
+      patience_ms: this.#patience_ms,
+    });
+  }
+
   async #openCatalog(signal: AbortSignal): Promise<Catalog> {
-    this.#catalog ??= this.#keep((client) => Catalog.open(client, this.#template, this.#database)).catch(
-      (error: unknown) => {
-        this.#catalog = null;
-        throw error;
-      },
-    );
+    this.#catalog ??= this.#keep((client, answer) =>
+      answer(Catalog.open(client, this.#template, this.#database)),
+    ).catch((error: unknown) => {
+      this.#catalog = null;
+      throw error;
+    });
     const opening = this.#catalog;
     signal.throwIfAborted();
     return opening;
   }
 
-  /** Does something small over a connection that no report holds. */
+  /** Does something small over a connection that no report holds; what the server owes goes through `answer`. */
   async #keep<T>(
-    work: (client: pg.Client) => Promise<T>,
+    work: (client: pg.Client, answer: Answering) => Promise<T>,
     signal: AbortSignal = this.#closing.signal,
   ): Promise<T> {
     try {
       for (;;) {
         const client = await this.#keepers.acquire(signal);
-        const abort = () => this.#keepers.release(client, { destroy: true });
-        signal.addEventListener('abort', abort);
+        const guard = this.#guard(client, signal);
         let healthy = false;
         try {
-          const answer = await work(client);
+          const answer = await work(client, (promise) => guard.answer(promise));
           healthy = true;
           return answer;
         } catch (error) {
           if (!isConnectionError(error) || !this.#keepers.wasIdle(client) || signal.aborted) throw error;
         } finally {
-          signal.removeEventListener('abort', abort);
+          guard.close();
           this.#keepers.release(client, { destroy: !healthy });
         }
       }
@@ -273,32 +290,47 @@ export class PostgresResults implements ResultsBackend {
     }
   }
 
+  /** Asks something over a connection of its own, which takes as long as connecting may. */
+  async #ask<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const client = await connect({ ...this.#connecting, signal: this.#closing.signal });
+    const timer = setTimeout(() => destroy(client), this.#connecting.connect_timeout_ms);
+    try {
+      return await work(client);
+    } finally {
+      clearTimeout(timer);
+      destroy(client);
+    }
+  }
+
   /** Drops a job's table if it is the one that is wanted gone. `busy`: readers, or another process. */
   async #dropTable(
     client: pg.Client,
+    answer: Answering,
     catalog: Catalog,
     job_id: string,
     wanted: (published: Published) => boolean,
   ): Promise<'dropped' | 'unwanted' | 'busy'> {
     try {
-      const [, , , found] = await run(client, [
-        'BEGIN',
-        `SET LOCAL lock_timeout = ${LINE_MS}`,
-        catalog.lock(job_id),
-        catalog.published(job_id),
-      ]);
-      const published = publishedOf(found);
+      const answers = await answer(
+        run(client, [
+          'BEGIN',
+          `SET LOCAL lock_timeout = ${LINE_MS}`,
+          catalog.lock(job_id),
+          catalog.published(job_id),
+        ]),
+      );
+      const published = publishedOf(answers.at(-1));
       if (published === null || !wanted(published)) {
-        await run(client, ['ROLLBACK']);
+        await answer(run(client, ['ROLLBACK']));
         return 'unwanted';
       }
       // What someone has put in the place of our table is not ours to remove.
       const drops = isTable(published.kind) ? [`DROP TABLE ${catalog.qualified(published.table)}`] : [];
-      await run(client, [...drops, catalog.forget(job_id), 'COMMIT']);
+      await answer(run(client, [...drops, catalog.forget(job_id), 'COMMIT']));
       return 'dropped';
     } catch (error) {
-      if (sqlState(error) === null) throw error;
-      await run(client, ['ROLLBACK']);
+      if (sqlState(error) === null || isConnectionError(error)) throw error;
+      await answer(run(client, ['ROLLBACK']));
       if (sqlState(error) !== '55P03') throw error;
       return 'busy';
     }
@@ -307,12 +339,13 @@ export class PostgresResults implements ResultsBackend {
   /** Drops a table if nothing is in the way; the next sweep tries again. */
   async #sweepTable(
     client: pg.Client,
+    answer: Answering,
     catalog: Catalog,
     job_id: string,
     wanted: (published: Published) => boolean,
   ): Promise<boolean> {
     try {
-      return (await this.#dropTable(client, catalog, job_id, wanted)) === 'dropped';
+      return (await this.#dropTable(client, answer, catalog, job_id, wanted)) === 'dropped';
     } catch (error) {
       // A view on it, or another owner: one table that cannot go must not keep the others.
       if (sqlState(error) === '2BP01' || sqlState(error) === '42501') return false;
@@ -342,7 +375,7 @@ export class PostgresResults implements ResultsBackend {
   }
 
   async #terminate({ pid, started }: SessionId): Promise<void> {
-    await this.#keep((client) =>
+    await this.#ask((client) =>
       client.query(
         `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
          WHERE pid = $1 AND backend_start = $2::timestamptz`,
@@ -352,7 +385,7 @@ export class PostgresResults implements ResultsBackend {
   }
 
   async #look({ pid, started }: SessionId): Promise<Seen> {
-    return this.#keep(async (client) => {
+    return this.#ask(async (client) => {
       const { rows } = await client.query<{ waiting: boolean }>(
         `SELECT coalesce(wait_event_type = 'Client', false) AS waiting FROM pg_catalog.pg_stat_activity
          WHERE pid = $1 AND backend_start = $2::timestamptz`,
@@ -373,25 +406,28 @@ export class PostgresResults implements ResultsBackend {
     session: SessionId,
     doubt: InDoubt,
   ): Promise<ResultTable> {
-    const deadline = performance.now() + DOUBT_MS;
-    let table: ResultTable | null;
+    const deadline = performance.now() + this.#doubt_ms;
     for (;;) {
       try {
         await this.#terminate(session);
-        table = await this.#keep(async (client) => {
+        const table = await this.#ask(async (client) => {
           await run(client, ['BEGIN', catalog.lock(owner.job_id)]);
-          const published = await catalog.publishedBy(client, owner);
-          await run(client, ['ROLLBACK']);
-          return published;
+          return catalog.publishedBy(client, owner);
         });
-        break;
+        if (table === null) throw doubt.cause;
+        return table;
       } catch (error) {
-        const later = error instanceof DatabaseError && error.transient && performance.now() < deadline;
-        if (!later || this.#closing.signal.aborted) throw error;
-        await delay(DOUBT_PAUSE_MS, undefined, { signal: this.#closing.signal });
+        if (error === doubt.cause || !writeFailure(error, this.#database, []).transient) throw error;
+        if (performance.now() > deadline || this.#closing.signal.aborted) break;
+        await delay(DOUBT_PAUSE_MS);
       }
     }
-    if (table === null) throw doubt.cause;
-    return table;
+    throw new DatabaseError(
+      'unavailable',
+      `${this.#database}: the connection broke while the table was published, and the server cannot be asked whether it was`,
+    );
   }
 }
+
+/** Waits for the server, but not for one that is gone. */
+type Answering = <T>(promise: Promise<T>) => Promise<T>;
