@@ -1,5 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { clickhouse } from './clickhouse-client.ts';
 import { DATABASE, type Engine, type Place, USER } from './engine.ts';
 
 function dsn({ port, password }: Pick<Place, 'port' | 'password'>): string {
@@ -32,8 +33,6 @@ export const CLICKHOUSE: Engine = {
   <default_database>default</default_database>
   <timezone>UTC</timezone>
   <mark_cache_size>67108864</mark_cache_size>
-  <!-- An HTTP connection that is kept alive is no reason to end slowly. -->
-  <shutdown_wait_unfinished>0</shutdown_wait_unfinished>
   <max_connections>400</max_connections>
   <max_concurrent_queries>400</max_concurrent_queries>
   <core_dump><size_limit>0</size_limit></core_dump>
@@ -57,19 +56,8 @@ export const CLICKHOUSE: Engine = {
   },
   async answer(place) {
     const url = new URL(dsn(place));
-    const headers = { authorization: `Basic ${btoa(`${url.username}:${url.password}`)}` };
-    const query = async (sql: string) => {
-      const response = await fetch(url.origin, {
-        method: 'POST',
-        headers,
-        body: sql,
-        signal: AbortSignal.timeout(5_000),
-      });
-      const text = await response.text();
-      if (!response.ok) throw new Error(text);
-      return text.trim();
-    };
-    await query(`CREATE DATABASE IF NOT EXISTS ${DATABASE}`);
-    return query('SELECT version()');
+    url.pathname = '/default';
+    await clickhouse(url.href, `CREATE DATABASE IF NOT EXISTS ${DATABASE}`);
+    return (await clickhouse(url.href, 'SELECT version()')).trim();
   },
 };

@@ -21,10 +21,12 @@ export async function startServers(say: (line: string) => void, signal: AbortSig
     await Promise.all(servers.map((server) => server.abandon()));
     removeHome(home);
   };
-  const own = ENGINES.filter((engine) => process.env[engine.variable] === undefined);
-  for (const engine of ENGINES) {
-    if (!own.includes(engine)) say(`${engine.name} named by ${engine.variable}`);
-  }
+  const own = ENGINES.filter((engine) => {
+    const { [engine.variable]: dsn, [skipVariable(engine.variable)]: skip } = process.env;
+    if (dsn) say(`${engine.name} named by ${engine.variable}`);
+    else if (skip) say(`${engine.name} is missing: ${skip}`);
+    return !dsn && !skip;
+  });
   const startOne = async (engine: Engine) => {
     const begun = performance.now();
     const server = await started(home, engine, servers, signal);

@@ -23,6 +23,8 @@ export class TcpProxy {
   };
   #listener: Server | undefined;
   #frozen = false;
+  /** What has happened while nothing went through. */
+  readonly #news: (() => void)[] = [];
 
   constructor(target: { readonly host: string; readonly port: number }) {
     this.#target = target;
@@ -80,6 +82,7 @@ export class TcpProxy {
 
   thaw(): void {
     this.#frozen = false;
+    for (const tell of this.#news.splice(0)) tell();
     for (const { client, server } of this.#links) {
       client.resume();
       server.resume();
@@ -130,11 +133,17 @@ export class TcpProxy {
         });
       }
     });
-    from.on('end', () => to.end());
-    from.on('error', () => this.#reset(link)); // a side has reset its connection: so do we the other one
+    // A socket tells of its end and of errors also while it is paused.
+    from.on('end', () => this.#passOn(() => to.end()));
+    from.on('error', () => this.#passOn(() => this.#reset(link)));
     from.on('close', () => {
       if (link.client.destroyed && link.server.destroyed) this.#links.delete(link);
     });
+  }
+
+  #passOn(tell: () => void): void {
+    if (this.#frozen) this.#news.push(tell);
+    else tell();
   }
 }
 

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { skipVariable } from '../../scripts/services/engine.ts';
 import { ENGINES } from '../../scripts/services/engines.ts';
 import { afterOthers, type Scope } from './scope.ts';
-import { execute, quoteName } from './sql.ts';
+import { endSessions, execute, quoteName } from './sql.ts';
 
 export { noPrivate, type PrivateServer, setReadOnly, startPrivate } from './private-server.ts';
 export { proxy } from './proxy.ts';
@@ -59,6 +59,7 @@ export async function freshDatabase(t: Scope, server: Service): Promise<string> 
   const name = `test_${randomBytes(6).toString('hex')}`;
   await execute(admin, `CREATE DATABASE ${quoteName(admin, name)}`);
   afterOthers(t, async () => {
+    await endSessions(admin, name);
     const force = server.engine === 'postgres' ? ' WITH (FORCE)' : '';
     await execute(admin, `DROP DATABASE IF EXISTS ${quoteName(admin, name)}${force}`);
   });
