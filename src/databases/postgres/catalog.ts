@@ -69,6 +69,8 @@ export class Catalog {
   readonly #template: string;
   readonly #results: string;
   readonly #fences: string;
+  /** Holds one row until a crash of the server empties it. */
+  readonly #survivor: string;
   /** The schema's OID, as SQL. */
   readonly #namespace: string;
 
@@ -77,6 +79,7 @@ export class Catalog {
     this.#template = template;
     this.#results = this.qualified('dungbeetle_results');
     this.#fences = this.qualified('dungbeetle_fences');
+    this.#survivor = this.qualified('dungbeetle_unlogged');
     this.#namespace = `${quoteLiteral(quoteName(schema))}::regnamespace`;
   }
 
@@ -265,6 +268,46 @@ export class Catalog {
     return `(EXISTS (SELECT FROM ${this.#results} WHERE ${newer}) OR EXISTS (SELECT FROM ${this.#fences} WHERE ${newer}))`;
   }
 
+  /** Whether the server has crashed since `noteCrash`. */
+  async hasCrashed(client: pg.Client): Promise<boolean> {
+    const { rows } = await client.query(`SELECT FROM ${this.#survivor}`);
+    return rows.length === 0;
+  }
+
+  async noteCrash(client: pg.Client): Promise<void> {
+    await client.query(`INSERT INTO ${this.#survivor} DEFAULT VALUES ON CONFLICT DO NOTHING`);
+  }
+
+  /** Tables that should have rows and have none, and are not kept through a crash. */
+  async emptied(client: pg.Client): Promise<readonly Pick<Owner, 'job_id' | 'store_id' | 'fence'>[]> {
+    const { rows } = await client.query<{
+      job_id: string;
+      store_id: string;
+      fence: string;
+      table_name: string;
+    }>(
+      `SELECT job_id, store_id, fence, table_name FROM ${this.#results} JOIN pg_catalog.pg_class
+         ON relname = table_name AND relnamespace = ${this.#namespace}
+       WHERE rows > 0 AND relkind = 'r' AND relpersistence = 'u'`,
+    );
+    const emptied: Pick<Owner, 'job_id' | 'store_id' | 'fence'>[] = [];
+    for (const { job_id, store_id, fence, table_name } of rows) {
+      if (await this.#isEmpty(client, table_name)) emptied.push({ job_id, store_id, fence: Number(fence) });
+    }
+    return emptied;
+  }
+
+  async #isEmpty(client: pg.Client, table: string): Promise<boolean> {
+    try {
+      const { rows } = await client.query(`SELECT FROM ${this.qualified(table)} LIMIT 1`);
+      return rows.length === 0;
+    } catch (error) {
+      // Dropped or replaced meanwhile, or somebody holds it: the next sweep looks again.
+      if (sqlState(error) === '42P01') return false;
+      throw error;
+    }
+  }
+
   /** Of the schema, as a number for advisory locks. */
   #key(job_id: string): string {
     const hash = createHash('sha256')
@@ -317,12 +360,19 @@ export class Catalog {
         store_id text NOT NULL,
         fence bigint NOT NULL,
         noted_at bigint NOT NULL)`,
+      `CREATE UNLOGGED TABLE IF NOT EXISTS ${this.#survivor} (one boolean PRIMARY KEY DEFAULT true CHECK (one))`,
+      `INSERT INTO ${this.#survivor} DEFAULT VALUES ON CONFLICT DO NOTHING`,
       `CREATE TABLE IF NOT EXISTS ${this.qualified('dungbeetle_version')} (
         one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL)`,
       `INSERT INTO ${this.qualified('dungbeetle_version')} (version) VALUES (${VERSION}) ON CONFLICT DO NOTHING`,
       'COMMIT',
     ]);
   }
+}
+
+/** Whether it is an ordinary table, by pg_class.relkind. */
+export function isTable(kind: string | null): boolean {
+  return kind === 'r';
 }
 
 export function stateOf(answer: Answer | undefined): State {
@@ -345,7 +395,7 @@ export function publishedOf(answer: Answer | undefined): Published | null {
 
 /** Names that are the backend's own, and never a result table's. */
 function isReserved(name: string): boolean {
-  return /^dungbeetle_(results(_pkey|_table_name_key|_expiry|_unsettled)?|fences(_pkey)?|version(_pkey)?|staging_[0-9a-f]{16})$/.test(
+  return /^dungbeetle_(results(_pkey|_table_name_key|_expiry|_unsettled)?|fences(_pkey)?|unlogged(_pkey)?|version(_pkey)?|staging_[0-9a-f]{16})$/.test(
     name,
   );
 }

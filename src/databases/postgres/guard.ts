@@ -3,10 +3,10 @@
  * that is slow, so whoever waits long has the session looked at over another connection.
  */
 import type pg from 'pg';
-import { destroy, type SessionId, sessionOf } from './connect.ts';
+import { destroy, type SessionId, sessionOf, socketOf } from './connect.ts';
 
-/** What a session is doing, as seen from outside: at work, waiting for its client, or no longer there. */
-export type Seen = 'working' | 'waiting' | 'gone';
+/** What a session is doing, as seen from outside: at work, no longer there, or waiting for its client since then. */
+export type Seen = 'working' | 'gone' | { readonly waiting_since: string };
 
 export interface GuardOptions {
   readonly signal: AbortSignal;
@@ -63,16 +63,19 @@ export class Guard {
 
   /** Waits for the server whatever is raised: what it says is needed. Rejects when the session is lost. */
   async outcome<T>(promise: Promise<T>): Promise<T> {
-    let idle = 0;
+    let before = '';
     let looking = false;
     const timer = setInterval(async () => {
       if (looking) return;
       looking = true;
       const seen = await this.#look();
       looking = false;
-      // It waits for us and we for it: what was sent, or its answer, is lost. Seen once it may be on its way.
-      idle = seen === 'waiting' ? idle + 1 : 0;
-      if (seen === 'gone' || idle >= 2) destroy(this.#client);
+      if (seen === 'gone') destroy(this.#client);
+      // It waits for us and we for it: seen once, something is on its way. Seen twice with nothing moved in
+      // between, what was sent or its answer is lost.
+      const now = typeof seen === 'string' ? '' : `${seen.waiting_since} ${this.#moved()}`;
+      if (now !== '' && now === before) destroy(this.#client);
+      before = now;
     }, this.#options.patience_ms);
     try {
       return await promise;
@@ -84,6 +87,12 @@ export class Guard {
   close(): void {
     this.#options.signal.removeEventListener('abort', this.#onAbort);
     this.#reject = null;
+  }
+
+  /** Bytes that have gone through the socket. */
+  #moved(): string {
+    const { bytesRead, bytesWritten, writableLength } = socketOf(this.#client);
+    return `${bytesRead} ${bytesWritten - writableLength}`;
   }
 
   async #look(): Promise<Seen> {

@@ -16,7 +16,7 @@ import type { Chunk, ResultColumn, ResultSet, ResultTable, WriteOptions } from '
 import { DatabaseError } from '../errors.ts';
 import { Meter } from '../meter.ts';
 import { type Answer, Batch, run } from './batch.ts';
-import { type Catalog, type Publication, type State, stateOf } from './catalog.ts';
+import { type Catalog, isTable, type Publication, type State, stateOf } from './catalog.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import type { Guard } from './guard.ts';
 import { quoteName } from './quote.ts';
@@ -318,10 +318,6 @@ const KINDS: Readonly<Record<string, string>> = {
   S: 'sequence',
   c: 'type',
 };
-
-export function isTable(kind: string | null): boolean {
-  return kind === 'r';
-}
 
 async function foreign<T>(promise: Promise<T>): Promise<T> {
   try {

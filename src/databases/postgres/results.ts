@@ -14,7 +14,7 @@ import type {
 } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { run } from './batch.ts';
-import { Catalog, type Expired, type Published, publishedOf, type State } from './catalog.ts';
+import { Catalog, type State } from './catalog.ts';
 import { type ConnectOptions, connect, destroy, MORTAL, type SessionId, sessionOf } from './connect.ts';
 import { clientConfig } from './dsn.ts';
 import { isConnectionError, sqlState } from './failure.ts';
@@ -22,7 +22,8 @@ import { Guard, type Seen } from './guard.ts';
 import { Pool } from './pool.ts';
 import { type ColumnTypes, checkColumnCount, resultColumns } from './results-columns.ts';
 import { writeFailure } from './results-failure.ts';
-import { Foreign, fenced, InDoubt, isTable, ResultWriter } from './results-write.ts';
+import { type Answering, Housekeeping } from './results-housekeeping.ts';
+import { Foreign, fenced, InDoubt, ResultWriter } from './results-write.ts';
 
 export interface PostgresResultsOptions {
   /** The backend's name in the configuration; errors call it `results "name"`. */
@@ -46,13 +47,6 @@ export interface PostgresResultsOptions {
 /** How long a report that failed waits for its session to be over, ms. */
 const ABANDONING_MS = 1_000;
 const DOUBT_PAUSE_MS = 250;
-/** How long a table's readers are waited for when it is dropped, ms: a step, and in all. */
-const LINE_MS = 200;
-const PAUSE_MS = 300;
-const READERS_MS = 10_000;
-/** Expired tables listed at once. */
-const EXPIRED_STEP = 100;
-
 /** Touches nothing yet: a server that is not there is told by `ping` and by `write`. */
 export async function openPostgresResults(options: PostgresResultsOptions): Promise<PostgresResults> {
   return new PostgresResults(options);
@@ -147,55 +141,16 @@ export class PostgresResults implements ResultsBackend {
 
   async drop(job_id: string, fence?: number): Promise<boolean> {
     const catalog = await this.#openCatalog(this.#closing.signal);
-    return this.#keep(async (client, answer) => {
-      const wanted = (published: Published) => fence === undefined || published.fence === fence;
-      const deadline = performance.now() + READERS_MS;
-      for (;;) {
-        const dropped = await this.#dropTable(client, answer, catalog, job_id, wanted);
-        if (dropped !== 'busy') return dropped === 'dropped';
-        if (performance.now() > deadline) {
-          throw new DatabaseError('unavailable', `${this.#database}: somebody is using the result table`);
-        }
-        await delay(PAUSE_MS, undefined, { signal: this.#closing.signal });
-      }
-    });
+    return this.#keep((client, answer) =>
+      new Housekeeping(client, catalog, answer, this.#database).drop(job_id, fence),
+    );
   }
 
-  async sweep({ store_id, liveFences, judge }: SweepOptions): Promise<Swept> {
+  async sweep(options: SweepOptions): Promise<Swept> {
     const catalog = await this.#openCatalog(this.#closing.signal);
-    return this.#keep(async (client, answer) => {
-      let expired = 0;
-      let after: Expired | null = null;
-      for (;;) {
-        const tables: readonly Expired[] = await answer(catalog.expired(client, after, EXPIRED_STEP));
-        for (const table of tables) {
-          after = table;
-          const dropped = await this.#sweepTable(
-            client,
-            answer,
-            catalog,
-            table.job_id,
-            (found) => found.expired,
-          );
-          if (dropped) expired += 1;
-        }
-        if (tables.length < EXPIRED_STEP) break;
-      }
-      await answer(catalog.forgetOldFences(client));
-      // Listed first: what an attempt publishes after it was asked about is not in the list.
-      const unsettled = await answer(catalog.unsettled(client, store_id));
-      const live = await liveFences();
-      let orphans = 0;
-      for (const { job_id, fence, seq } of unsettled) {
-        if (live.has(fence)) continue;
-        const verdict = await judge({ job_id, fence, seq });
-        if (verdict === 'keep') await answer(catalog.settle(client, job_id, store_id, fence));
-        const its = (found: Published) => found.store_id === store_id && found.fence === fence;
-        if (verdict === 'drop' && (await this.#sweepTable(client, answer, catalog, job_id, its)))
-          orphans += 1;
-      }
-      return { expired, orphans };
-    });
+    return this.#keep((client, answer) =>
+      new Housekeeping(client, catalog, answer, this.#database).sweep(options),
+    );
   }
 
   async ping(signal: AbortSignal): Promise<void> {
@@ -302,57 +257,6 @@ export class PostgresResults implements ResultsBackend {
     }
   }
 
-  /** Drops a job's table if it is the one that is wanted gone. `busy`: readers, or another process. */
-  async #dropTable(
-    client: pg.Client,
-    answer: Answering,
-    catalog: Catalog,
-    job_id: string,
-    wanted: (published: Published) => boolean,
-  ): Promise<'dropped' | 'unwanted' | 'busy'> {
-    try {
-      const answers = await answer(
-        run(client, [
-          'BEGIN',
-          `SET LOCAL lock_timeout = ${LINE_MS}`,
-          catalog.lock(job_id),
-          catalog.published(job_id),
-        ]),
-      );
-      const published = publishedOf(answers.at(-1));
-      if (published === null || !wanted(published)) {
-        await answer(run(client, ['ROLLBACK']));
-        return 'unwanted';
-      }
-      // What someone has put in the place of our table is not ours to remove.
-      const drops = isTable(published.kind) ? [`DROP TABLE ${catalog.qualified(published.table)}`] : [];
-      await answer(run(client, [...drops, catalog.forget(job_id), 'COMMIT']));
-      return 'dropped';
-    } catch (error) {
-      if (sqlState(error) === null || isConnectionError(error)) throw error;
-      await answer(run(client, ['ROLLBACK']));
-      if (sqlState(error) !== '55P03') throw error;
-      return 'busy';
-    }
-  }
-
-  /** Drops a table if nothing is in the way; the next sweep tries again. */
-  async #sweepTable(
-    client: pg.Client,
-    answer: Answering,
-    catalog: Catalog,
-    job_id: string,
-    wanted: (published: Published) => boolean,
-  ): Promise<boolean> {
-    try {
-      return (await this.#dropTable(client, answer, catalog, job_id, wanted)) === 'dropped';
-    } catch (error) {
-      // A view on it, or another owner: one table that cannot go must not keep the others.
-      if (sqlState(error) === '2BP01' || sqlState(error) === '42501') return false;
-      throw error;
-    }
-  }
-
   /** Leaves no session behind: rolls back if the server listens, else cuts the connection and has it terminated. */
   async #abandon(client: pg.Client, writer: ResultWriter): Promise<void> {
     const clock = new AbortController();
@@ -386,13 +290,13 @@ export class PostgresResults implements ResultsBackend {
 
   async #look({ pid, started }: SessionId): Promise<Seen> {
     return this.#ask(async (client) => {
-      const { rows } = await client.query<{ waiting: boolean }>(
-        `SELECT coalesce(wait_event_type = 'Client', false) AS waiting FROM pg_catalog.pg_stat_activity
+      const { rows } = await client.query<{ waiting: boolean; since: string }>(
+        `SELECT coalesce(wait_event_type = 'Client', false) AS waiting, state_change::text AS since FROM pg_catalog.pg_stat_activity
          WHERE pid = $1 AND backend_start = $2::timestamptz`,
         [pid, started],
       );
       if (rows[0] === undefined) return 'gone';
-      return rows[0].waiting ? 'waiting' : 'working';
+      return rows[0].waiting ? { waiting_since: rows[0].since } : 'working';
     });
   }
 
@@ -428,6 +332,3 @@ export class PostgresResults implements ResultsBackend {
     );
   }
 }
-
-/** Waits for the server, but not for one that is gone. */
-type Answering = <T>(promise: Promise<T>) => Promise<T>;

@@ -146,7 +146,7 @@ export function options(job_id: string, fields: Partial<WriteOptions> = {}, owne
 export async function tables(client: pg.Client): Promise<readonly string[]> {
   const { rows: found } = await client.query<{ relname: string }>(
     `SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
-     AND relname NOT IN ('dungbeetle_results', 'dungbeetle_fences', 'dungbeetle_version') ORDER BY 1`,
+     AND relname NOT IN ('dungbeetle_results', 'dungbeetle_fences', 'dungbeetle_unlogged', 'dungbeetle_version') ORDER BY 1`,
   );
   return found.map(({ relname }) => relname);
 }
