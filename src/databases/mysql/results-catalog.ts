@@ -196,19 +196,19 @@ export function isOwners(
 }
 
 /** How often a transaction is begun anew after a deadlock, or a lock that another sat on for five seconds. */
-const MOST_TRIES = 5;
+const MOST_TRIES = 6;
 
 /** Runs a short transaction; on failure it is rolled back, and tried again if it only met another. */
 export async function transact<T>(db: Session, work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     try {
-      await db.run('START TRANSACTION');
+      await db.begin();
       const result = await work();
-      await db.run('COMMIT');
+      await db.commit();
       return result;
     } catch (error) {
       if (isLost(error) || !db.usable) throw error;
-      await db.run('ROLLBACK');
+      await db.rollback();
       const number = errorNumber(error);
       if ((number !== ER.DEADLOCK && number !== ER.LOCK_WAIT_TIMEOUT) || tries === MOST_TRIES) throw error;
     }

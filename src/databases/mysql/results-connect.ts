@@ -1,13 +1,27 @@
 /** Makes the sessions of a results backend, and asks the server about them. */
-import { type Connection, createConnection } from 'mysql2';
-import { type IsAlive, isLost, Session } from './results-session.ts';
+import { connect } from './connect.ts';
+import { connectionOptions } from './dsn.ts';
+import { type IsAlive, isLost, Session, StatementError } from './results-session.ts';
 
 export type Connector = (signal: AbortSignal) => Promise<Session>;
 
+/** Throws if the DSN is not one. What the connector throws is a `StatementError`, or the signal's reason. */
 export function connector(dsn: string, connect_timeout_ms: number, database: string): Connector {
+  const config = connectionOptions(dsn);
+  const open = async (isAlive: IsAlive, signal?: AbortSignal): Promise<Session> => {
+    const abortable = signal === undefined ? {} : { signal };
+    let connection: Awaited<ReturnType<typeof connect>>;
+    try {
+      connection = await connect({ config, connect_timeout_ms, local_files: true, ...abortable });
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error instanceof Error ? new StatementError(error) : error;
+    }
+    return await Session.of(connection, database, isAlive);
+  };
   const isAlive: IsAlive = async (id) => {
     try {
-      const asking = await Session.of(await connect(dsn, connect_timeout_ms), database, async () => true);
+      const asking = await open(async () => true);
       try {
         const found = await asking.query('SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = ?', [id]);
         return found.length > 0;
@@ -19,25 +33,5 @@ export function connector(dsn: string, connect_timeout_ms: number, database: str
       throw error;
     }
   };
-  return async (signal) => {
-    signal.throwIfAborted();
-    return Session.of(await connect(dsn, connect_timeout_ms), database, isAlive);
-  };
-}
-
-async function connect(dsn: string, connect_timeout_ms: number): Promise<Connection> {
-  const url = new URL(dsn);
-  const connection = createConnection({
-    host: url.hostname,
-    port: Number(url.port),
-    user: decodeURIComponent(url.username),
-    password: decodeURIComponent(url.password),
-    database: url.pathname.slice(1),
-    connectTimeout: connect_timeout_ms,
-    charset: 'utf8mb4',
-  });
-  await new Promise<void>((resolve, reject) => {
-    connection.connect((error) => (error === null ? resolve() : reject(error)));
-  });
-  return connection;
+  return (signal) => open(isAlive, signal);
 }

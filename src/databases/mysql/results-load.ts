@@ -6,7 +6,7 @@ import { DatabaseError } from '../errors.ts';
 import { quoteName } from './quote.ts';
 import type { PlannedColumn } from './results-columns.ts';
 import { segmentsOf } from './results-lines.ts';
-import { errorNumber, type Outcome, ServerError, type Session } from './results-session.ts';
+import { errorNumber, type Outcome, type Session, StatementError } from './results-session.ts';
 
 /**
  * What one LOAD DATA takes. Each commits: ending a load, or failing on its last row, undoes no more than this,
@@ -111,7 +111,6 @@ async function insertRows(
   const most = Math.min(MOST_INSERT_ROWS, Math.floor(MOST_PLACEHOLDERS / columns.length));
   let rows = 0;
   let waiting: Values[] = [];
-  let uncommitted = 0;
   const insert = async () => {
     const [count, bytes] = insertable(waiting, most);
     if (bytes > db.max_packet - PACKET_OVERHEAD) {
@@ -128,13 +127,7 @@ async function insertRows(
     demand(db, outcome, count);
     waiting = waiting.slice(count);
     rows += count;
-    uncommitted += bytes;
-    if (uncommitted < SEGMENT_BYTES) return;
-    await db.run('COMMIT');
-    await db.run('START TRANSACTION');
-    uncommitted = 0;
   };
-  await db.run('START TRANSACTION');
   try {
     let bytes = 0;
     for await (const { data } of chunks) {
@@ -146,9 +139,8 @@ async function insertRows(
     }
     decoder.end();
     while (waiting.length > 0) await insert();
-    await db.run('COMMIT');
   } catch (error) {
-    db.destroy(); // which rolls back
+    db.destroy();
     throw error;
   }
   return rows;
@@ -184,7 +176,7 @@ function rowError(
   before: number,
 ): DatabaseError | null {
   const number = errorNumber(error);
-  if (!(error instanceof ServerError) || KINDS[number] === undefined) return null;
+  if (!(error instanceof StatementError) || KINDS[number] === undefined) return null;
   return valueError(db, number, error.message, columns, before);
 }
 

@@ -108,11 +108,11 @@ async function checkFence(db: Session, { job_id, store_id, fence }: Owner): Prom
   const fences = [...noted, ...published.filter((each) => each.store_id === store_id)].map(
     (each) => each.fence,
   );
-  if (Math.max(0, ...fences) > fence) throw fenced(db);
+  if (Math.max(0, ...fences) > fence) throw fenced(db.database);
 }
 
-function fenced(db: Session): DatabaseError {
-  return new DatabaseError('fenced', `${db.database}: a newer attempt of the job writes the result table`);
+export function fenced(database: string): DatabaseError {
+  return new DatabaseError('fenced', `${database}: a newer attempt of the job writes the result table`);
 }
 
 /** Step 2, but for the rows. */
@@ -208,11 +208,11 @@ async function planPublication(
     // Somebody has completed it for us, or discarded it.
     if (earlier !== undefined && isOwners(earlier, owner))
       return { kind: 'published', table: tableOf(earlier) };
-    throw fenced(db);
+    throw fenced(db.database);
   }
   if (registered.target !== null && (await findTable(db, stagingName(token))) === null) {
     const found = await findTable(db, registered.target);
-    if (found === null || identityOf(found.comment)?.token !== token) throw fenced(db);
+    if (found === null || identityOf(found.comment)?.token !== token) throw fenced(db.database);
     return { kind: 'renamed', registered, target: registered.target, replaces: true };
   }
   await checkFence(db, owner);
@@ -352,7 +352,11 @@ export async function discard(
     const [now] = await db.query<Registered>(SQL.registered.replace(' FOR UPDATE', ''), [token]);
     if (now?.state === 'publishing' && now.target !== null) {
       const found = await findTable(db, now.target);
-      if (found !== null && identityOf(found.comment)?.token === token) return await settle(db, now);
+      if (found !== null && identityOf(found.comment)?.token === token) {
+        const table = await settle(db, now);
+        await db.run(`DROP TABLE IF EXISTS ${quoteName(trashNames(token)[0])}`);
+        return table;
+      }
     }
   }
   await db.run(SQL.unregister, [token]);

@@ -1,21 +1,22 @@
 /** A connection of the results backend: one statement at a time, values bound, never waited for in vain. */
 import type { Readable } from 'node:stream';
 import type { Connection, ResultSetHeader } from 'mysql2';
-import { DatabaseError } from '../errors.ts';
+import { destroy } from './connect.ts';
+import { errorNumber as errorNumberOf, isConnectionError } from './failure.ts';
 import type { Flavor } from './results-columns.ts';
 
 /** What a statement was answered with, or that its connection is gone; `cause` is the driver's own error. */
-export class ServerError extends Error {
+export class StatementError extends Error {
   /** 0 if it is not the server's. */
   readonly number: number;
   /** The connection is of no use any more, and what it was asked for may have been done. */
   readonly lost: boolean;
 
-  constructor(cause: Error, lost: boolean) {
+  constructor(cause: Error) {
     super(cause.message, { cause });
-    this.name = 'ServerError';
-    this.number = 'errno' in cause && typeof cause.errno === 'number' && cause.errno > 0 ? cause.errno : 0;
-    this.lost = lost;
+    this.name = 'StatementError';
+    this.number = errorNumberOf(cause);
+    this.lost = isConnectionError(cause);
   }
 }
 
@@ -34,20 +35,26 @@ export type IsAlive = (id: number) => Promise<boolean>;
 /** How long an answer may take before the server is asked over another connection whether it works on one, ms. */
 const SILENCE_MS = 15_000;
 
+/** How long the server waits for the next statement, or the next packet of LOAD DATA, s: sources may think long. */
+const PATIENT_S = 86_400;
+/** How long inside of a transaction: a process that falls asleep there must not keep others from its rows. */
+const MORTAL_S = 5;
+
 /**
  * Strict, so that what does not fit is an error or a warning and never a silent change; English, so that
  * warnings can be understood; UTC. Locks of tables are waited for in slices of a second: whoever waits for one
- * keeps later readers waiting too. A server waits half a minute for the next packet of LOAD DATA, but a
- * source may think longer; a server that counts no notes would keep quiet about rounded decimals.
+ * keeps later readers waiting too. A server that counts no notes would keep quiet about rounded decimals. MariaDB ends
+ * any statement after a time that an administrator may have set, but a load takes as long as it takes.
  */
 const SETTINGS = `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION',
-  time_zone = '+00:00', lc_messages = 'en_US', autocommit = 1, lock_wait_timeout = 1, innodb_lock_wait_timeout = 5,
-  net_read_timeout = 86400, net_write_timeout = 600, sql_notes = 1, max_error_count = 64`;
-/** MariaDB ends any statement after a time that an administrator may have set; a load takes as long as it takes. */
-const MARIADB_SETTINGS = 'SET SESSION max_statement_time = 0';
+  time_zone = '+00:00', lc_messages = 'en_US', autocommit = 1, wait_timeout = ${PATIENT_S}, lock_wait_timeout = 1, innodb_lock_wait_timeout = 5,
+  net_read_timeout = ${PATIENT_S}, net_write_timeout = 600, sql_notes = 1, max_error_count = 64
+  /*M!100101 , max_statement_time = 0 */`;
 
-/** Best first. The last one pads: it takes "a" and "a " for equal, but there is no other on old servers. */
-const COLLATIONS = ['utf8mb4_nopad_bin', 'utf8mb4_0900_bin', 'utf8mb4_bin'];
+/** Of the collations the best first: the last one pads, it takes "a" and "a " for equal, but old servers have no other. */
+const FACTS = `SELECT VERSION() AS version, @@GLOBAL.local_infile AS local_file, @@SESSION.max_allowed_packet AS packet,
+  COALESCE((SELECT MIN(COLLATION_NAME) FROM information_schema.COLLATIONS
+    WHERE COLLATION_NAME IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin')), 'utf8mb4_bin') AS collation`;
 
 type ServerFacts = Pick<Session, 'flavor' | 'local_infile' | 'max_packet'>;
 
@@ -72,24 +79,29 @@ export class Session {
 
   /** Of a connection that is ready for queries and nobody else's. */
   static async of(connection: Connection, database: string, isAlive: IsAlive): Promise<Session> {
-    // An error of a connection at rest is told by its next statement.
-    connection.on('error', () => {});
     const bare = new Session(connection, database, isAlive, UNKNOWN);
-    await bare.run(SETTINGS);
-    const [server] = await bare.query<{ version: string; local_infile: number; max_packet: number }>(
-      'SELECT VERSION() AS version, @@GLOBAL.local_infile AS local_infile, @@SESSION.max_allowed_packet AS max_packet',
-    );
+    try {
+      return await bare.#settled();
+    } catch (error) {
+      bare.destroy();
+      throw error;
+    }
+  }
+
+  /** The same connection, set up, and knowing its server. */
+  async #settled(): Promise<Session> {
+    await this.run(SETTINGS);
+    const [server] = await this.query<{
+      version: string;
+      local_file: number;
+      packet: number;
+      collation: string;
+    }>(FACTS);
     if (server === undefined) throw new Error('the server tells nothing of itself');
-    const known = await bare.query<{ name: string }>(
-      `SELECT COLLATION_NAME AS name FROM information_schema.COLLATIONS WHERE COLLATION_NAME IN (${COLLATIONS.map((name) => `'${name}'`)})`,
-    );
-    const mariadb = /mariadb/i.test(server.version);
-    if (mariadb) await bare.run(MARIADB_SETTINGS);
-    const collation = COLLATIONS.find((name) => known.some((each) => each.name === name)) ?? 'utf8mb4_bin';
-    return new Session(connection, database, isAlive, {
-      flavor: { mariadb, collation },
-      local_infile: Number(server.local_infile) === 1,
-      max_packet: Number(server.max_packet),
+    return new Session(this.#connection, this.database, this.#isAlive, {
+      flavor: { mariadb: /mariadb/i.test(server.version), collation: server.collation },
+      local_infile: Number(server.local_file) === 1,
+      max_packet: Number(server.packet),
     });
   }
 
@@ -117,6 +129,20 @@ export class Session {
     return outcomeOf(await this.#send<ResultSetHeader>(sql, values));
   }
 
+  /** Begins a transaction, of which no statement may be followed by more than seconds of silence. */
+  async begin(): Promise<void> {
+    await this.run(`SET SESSION autocommit = 0, wait_timeout = ${MORTAL_S}`);
+  }
+
+  async commit(): Promise<void> {
+    await this.run(`SET SESSION autocommit = 1, wait_timeout = ${PATIENT_S}`);
+  }
+
+  async rollback(): Promise<void> {
+    await this.run('ROLLBACK');
+    await this.commit();
+  }
+
   /** LOAD DATA LOCAL of a stream; what fails the stream must also destroy the session: see `loadLines`. */
   async load(sql: string, open: () => Readable): Promise<Outcome> {
     return this.#guarded(
@@ -132,8 +158,7 @@ export class Session {
   /** Cuts the connection at once; a statement under way rejects, and ends in the server when that notices. */
   destroy(): void {
     this.#lost = true;
-    // Not Connection.destroy(), which waits for what is still to be sent and forgets who waits for an answer.
-    socketOf(this.#connection).destroy();
+    destroy(this.#connection);
   }
 
   #send<T>(sql: string, values: readonly Bound[] | undefined): Promise<T> {
@@ -152,23 +177,20 @@ export class Session {
   /** Cuts the connection if the server no longer knows it, or cannot be reached by another one. */
   async #guarded<T>(answer: Promise<T>): Promise<T> {
     let asking = false;
-    const timer = setInterval(() => {
+    const ask = async () => {
       if (asking) return;
       asking = true;
-      this.#isAlive(this.id)
-        .catch(() => true) // refused for another reason, too many connections say: no news
-        .then((alive) => {
-          if (!alive) this.destroy();
-        })
-        .finally(() => {
-          asking = false;
-        });
-    }, SILENCE_MS);
+      // Refused for another reason, too many connections say, is no news.
+      const alive = await this.#isAlive(this.id).catch(() => true);
+      if (!alive) this.destroy();
+      asking = false;
+    };
+    const timer = setInterval(() => void ask(), SILENCE_MS);
     try {
       return await answer;
     } catch (error) {
       if (!(error instanceof Error)) throw error;
-      const told = serverError(error);
+      const told = new StatementError(error);
       if (told.lost) this.destroy();
       throw told;
     } finally {
@@ -179,11 +201,6 @@ export class Session {
 
 function outcomeOf(header: ResultSetHeader): Outcome {
   return { rows: header.affectedRows, warnings: header.warningStatus };
-}
-
-function socketOf(connection: Connection): { destroy(): void } {
-  // The driver's types keep quiet about its socket.
-  return (connection as unknown as { readonly stream: { destroy(): void } }).stream;
 }
 
 /** Error numbers of MySQL and MariaDB that are handled here and not only told. */
@@ -199,65 +216,10 @@ export const ER = {
 
 /** The server's error number, 0 if the error is not the server's. */
 export function errorNumber(error: unknown): number {
-  return error instanceof ServerError ? error.number : 0;
+  return error instanceof StatementError ? error.number : 0;
 }
 
 /** Whether the connection was lost under a statement. */
 export function isLost(error: unknown): boolean {
-  return error instanceof ServerError && error.lost;
-}
-
-/** The server shuts down, or has ended this session: killed, silent for too long, sent more than it takes. */
-const LAST_WORDS: ReadonlySet<number> = new Set([
-  1053, 1152, 1153, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1927, 4031,
-]);
-
-function serverError(error: Error): ServerError {
-  const fatal = 'fatal' in error && error.fatal === true;
-  const number = 'errno' in error && typeof error.errno === 'number' ? error.errno : 0;
-  return new ServerError(error, fatal || number <= 0 || LAST_WORDS.has(number));
-}
-
-/** The database cannot be used just now; the same statement may work later. */
-const UNAVAILABLE: ReadonlySet<number> = new Set([
-  1021, // disk full
-  1037,
-  1038,
-  1041, // out of memory
-  1040,
-  1203,
-  1226, // too many connections
-  1047, // a Galera node that is not ready
-  1053,
-  1927,
-  3032, // shutdown, killed, offline
-  1114, // the table is full: so is the disk
-  1205,
-  1213, // locks
-  1290,
-  1792,
-  1836, // read-only
-]);
-/** Ended by somebody, or by a time that the server sets. */
-const PASSING: ReadonlySet<number> = new Set([1317, 1969, 3024, 1180]);
-
-/** A server's error as one of ours. The messages of these errors quote no values: see results-load.ts. */
-export function failureOfServer(error: ServerError, database: string): DatabaseError {
-  const { number, cause } = error;
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  if (error.lost) {
-    return new DatabaseError(
-      'unavailable',
-      `${database}: the connection was lost (${code === '' ? error.message : code})`,
-      { cause: error },
-    );
-  }
-  // Error 28 of the operating system, in whatever the server was doing.
-  if (UNAVAILABLE.has(number) || /\b28\b.*No space left/.test(error.message)) {
-    return new DatabaseError('unavailable', `${database}: ${error.message}`, { cause: error });
-  }
-  return new DatabaseError('query_failed', `${database}: ${error.message}`, {
-    cause: error,
-    transient: PASSING.has(number),
-  });
+  return error instanceof StatementError && error.lost;
 }

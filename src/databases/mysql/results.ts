@@ -15,6 +15,7 @@ import type {
 import { encodeRows } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
 import { Meter } from '../meter.ts';
+import { failureOf } from './failure.ts';
 import { quoteName } from './quote.ts';
 import { prepareSchema, type Registered, SQL } from './results-catalog.ts';
 import { type PlannedColumn, planColumns, unfitColumns } from './results-columns.ts';
@@ -26,6 +27,7 @@ import {
   createStaging,
   discard,
   dropPublished,
+  fenced,
   newToken,
   type Patience,
   type Publishing,
@@ -34,7 +36,7 @@ import {
   trashNames,
 } from './results-publish.ts';
 import { fitRows } from './results-rows.ts';
-import { failureOfServer, isLost, ServerError, type Session } from './results-session.ts';
+import { ER, isLost, type Session, StatementError } from './results-session.ts';
 import { sweepTables } from './results-sweep.ts';
 
 export interface MysqlResultsOptions {
@@ -263,10 +265,14 @@ export class MysqlResults implements ResultsBackend {
 
   /** Errors of the server as errors of ours; those of the source and of `confirm` as they are. */
   #told(error: unknown): unknown {
-    if (!(error instanceof ServerError)) return error;
-    // Somebody has dropped our tables: they are made anew next time.
-    if (/dungbeetle_(results|staging|fences)' doesn't exist/.test(error.message)) this.#prepared = false;
-    return failureOfServer(error, this.#database);
+    if (!(error instanceof StatementError)) return error;
+    if (error.number === ER.NO_SUCH_TABLE) {
+      // A staging table goes under its attempt's hands when a newer one has begun.
+      if (error.message.includes('dungbeetle_staging_')) return fenced(this.#database);
+      // Somebody has dropped our own: they are made anew next time.
+      this.#prepared = false;
+    }
+    return failureOf(error.cause, this.#database, 'write');
   }
 }
 
