@@ -1,7 +1,7 @@
 /** A TCP proxy between the product and a server: the network, to be broken by tests. */
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import type { Scope } from './scope.ts';
+import { afterOthers, type Scope } from './scope.ts';
 
 export type Direction = 'toServer' | 'toClient';
 
@@ -153,7 +153,8 @@ export async function proxy(
   target: { readonly host?: string; readonly port: number },
 ): Promise<TcpProxy> {
   const made = new TcpProxy({ host: target.host ?? '127.0.0.1', port: target.port });
-  t.after(() => made.close());
+  t.after(() => made.thaw()); // so that what the test closes after this can say goodbye
+  afterOthers(t, () => made.close());
   await made.listen();
   return made;
 }

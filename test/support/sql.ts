@@ -55,7 +55,7 @@ export function quoteName(dsn: string, name: string): string {
 async function postgres(dsn: string, sql: string): Promise<Row[]> {
   const client = new pg.Client({
     connectionString: dsn,
-    application_name: TOOL,
+    application_name: 'test tool',
     connectionTimeoutMillis: 10_000,
   });
   client.on('error', () => {}); // while a query runs, that query rejects
@@ -100,9 +100,6 @@ function parseTabSeparated(text: string): Row[] {
     .map((line) => line.split('\t').map(value));
 }
 
-/** How our own sessions call themselves. */
-const TOOL = 'dungbeetle-test-tool';
-
 export interface RunningQuery {
   /** Of the session; on ClickHouse of the query. */
   readonly id: string;
@@ -114,7 +111,7 @@ export interface RunningQuery {
 const RUNNING: Readonly<Record<Exclude<Protocol, 'redis'>, string>> = {
   postgres: `SELECT pid, application_name, query FROM pg_stat_activity
     WHERE datname = current_database() AND state <> 'idle' AND backend_type = 'client backend'
-      AND application_name <> '${TOOL}' ORDER BY query_start`,
+      AND pid <> pg_backend_pid() ORDER BY query_start`,
   mysql: `SELECT id, '', info FROM information_schema.processlist
     WHERE db = database() AND command <> 'Sleep' AND id <> connection_id() ORDER BY id`,
   clickhouse: `SELECT query_id, '', query FROM system.processes
@@ -124,7 +121,7 @@ const RUNNING: Readonly<Record<Exclude<Protocol, 'redis'>, string>> = {
 /**
  * What runs in the DSN's database at the moment, our own question excepted. On Postgres that includes
  * transactions that are open with no statement; on ClickHouse it is the whole server, whose old versions do not
- * tell the database.
+ * tell the database, and which keeps no comment that ends a query: mark it by its query_id.
  */
 export async function runningQueries(dsn: string): Promise<RunningQuery[]> {
   const protocol = protocolOf(dsn);
