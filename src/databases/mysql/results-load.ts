@@ -163,9 +163,11 @@ function insertable(rows: readonly Values[], most: number): readonly [number, nu
 
 /** Throws what the server has warned of: with LOAD DATA LOCAL no value is an error. */
 async function tellWarning(db: Session, columns: readonly PlannedColumn[], before: number): Promise<never> {
-  const warnings = await db.query<{ Level: string; Code: number; Message: string }>('SHOW WARNINGS LIMIT 1');
-  const [first] = warnings;
-  throw valueError(db, first?.Code ?? 0, first?.Message ?? '', columns, before);
+  const warnings = await db.query<{ Code: number; Message: string }>('SHOW WARNINGS');
+  // What names its column says more: MariaDB explains what is wrong with JSON before it says where.
+  const { Code, Message } = warnings.find((each) => columnOf(each.Message, columns) !== undefined) ??
+    warnings[0] ?? { Code: 0, Message: '' };
+  throw valueError(db, Code, Message, columns, before);
 }
 
 /** An error about a value, null if it is about something else. */
@@ -198,14 +200,9 @@ function valueError(
   columns: readonly PlannedColumn[],
   before: number,
 ): DatabaseError {
-  const [, in_statement] = / at row (\d+)$/.exec(message) ?? [];
+  const in_statement = AT_ROW.exec(message)?.[1];
   const row = in_statement === undefined ? '' : `, row ${before + Number(in_statement)}`;
-  const column = columns.find(
-    ({ name }) =>
-      [`\`${name}\``, `'${name}'`].some((quoted) =>
-        message.endsWith(`${quoted}${in_statement === undefined ? '' : ` at row ${in_statement}`}`),
-      ) || message.includes(`.${name}\` failed for `),
-  );
+  const column = columnOf(message, columns);
   if (column === undefined)
     return new DatabaseError(
       'query_failed',
@@ -214,5 +211,18 @@ function valueError(
   return new DatabaseError(
     'query_failed',
     `${db.database}: column "${column.name}"${row}: a value ${KINDS[code] ?? `cannot be stored (${code}) in`} ${column.type}; convert it in the query, to text for example`,
+  );
+}
+
+const AT_ROW = / at row (\d+)$/;
+
+/** The column that a message is about: it ends with its name and the row, or is about its CHECK. */
+function columnOf(message: string, columns: readonly PlannedColumn[]): PlannedColumn | undefined {
+  const place = message.replace(AT_ROW, '');
+  return columns.find(
+    ({ name }) =>
+      place.endsWith(`\`${name}\``) ||
+      place.endsWith(`'${name}'`) ||
+      place.includes(`.${name}\` failed for `),
   );
 }

@@ -53,6 +53,8 @@ function fit(name: string, ending: string): string {
 /** Equal for all names that utf8mb3_general_ci takes for one (and for some that it tells apart). */
 export function folded(name: string): string {
   return name
+    .replaceAll('ß', 's') // the two that Unicode sees otherwise
+    .replaceAll('\u0345', 'ι')
     .normalize('NFKD')
     .replace(/\p{M}/gu, '')
     .toUpperCase()
@@ -68,9 +70,9 @@ export function resultTableNames(template: string, job_id: string): readonly str
   );
 }
 
-/** Whether a name is in the part of the database that is the backend's own. */
-export function isReserved(name: string): boolean {
-  return /^dungbeetle_/i.test(name);
+/** Whether a name is the backend's own, and never a result table's. */
+function isReserved(name: string): boolean {
+  return /^dungbeetle_(results|staging|fences|staging_[0-9a-f]{16}|trash_[0-9a-f]{16}(_0)?)$/i.test(name);
 }
 
 function fileNameBytes(name: string): number {

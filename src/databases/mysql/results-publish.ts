@@ -290,6 +290,14 @@ async function rename(
   }
 }
 
+/** Others hold what is to be dropped. */
+class InUse extends DatabaseError {}
+
+/** Whether an error says that others hold a table or its name for now. */
+export function isInUse(error: unknown): boolean {
+  return error instanceof InUse || errorNumber(error) === ER.LOCK_WAIT_TIMEOUT;
+}
+
 /** Does something again while others hold a lock on its table. */
 async function patiently<T>({ signal, until }: Patience, work: () => Promise<T>): Promise<T> {
   for (;;) {
@@ -458,12 +466,17 @@ export async function dropPublished(
         target,
         publication: null,
       } as const;
-      await finishDrop(db, registered, patience);
+      try {
+        await finishDrop(db, registered, patience);
+      } catch (error) {
+        // Somebody reads the table. It is in the catalog no more, and the next sweep goes on.
+        if (!isInUse(error)) throw error;
+      }
       return true;
     }
     if (performance.now() > patience.until) {
       await db.run(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
-      throw new DatabaseError('unavailable', `${db.database}: an attempt of the job is publishing its table`);
+      throw new InUse('unavailable', `${db.database}: an attempt of the job is publishing its table`);
     }
     // An attempt is about to publish: that takes milliseconds, unless readers keep it waiting.
     await delay(PAUSE_MS, null, { signal: patience.signal });

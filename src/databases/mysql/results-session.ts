@@ -33,7 +33,7 @@ export type Bound = string | number | null | Buffer;
 export type IsAlive = (id: number) => Promise<boolean>;
 
 /** How long an answer may take before the server is asked over another connection whether it works on one, ms. */
-const SILENCE_MS = 15_000;
+const SILENCE_MS = 10_000;
 
 /** How long the server waits for the next statement, or the next packet of LOAD DATA, s: sources may think long. */
 const PATIENT_S = 86_400;

@@ -2,8 +2,8 @@
 import type { PublishedBy, SweepOptions, Swept } from '../database.ts';
 import { quoteName } from './quote.ts';
 import { findTable, identityOf, type Published, type Registered, SQL, storeKey } from './results-catalog.ts';
-import { discard, dropPublished, type Patience } from './results-publish.ts';
-import { ER, errorNumber, type Session } from './results-session.ts';
+import { discard, dropPublished, isInUse, type Patience } from './results-publish.ts';
+import type { Session } from './results-session.ts';
 
 /** Fences are remembered for a day: longer than any attempt sleeps and comes back. */
 const REMEMBERED_MS = 24 * 3600 * 1000;
@@ -27,8 +27,12 @@ export async function sweepTables(
     const dead =
       each.state === 'dropping' ||
       (each.store_id === store_id ? !live.has(each.fence) : each.age_ms > FORGOTTEN_MS);
-    if (!dead || !(await unlessInUse(() => discard(db, each, patience)))) continue;
-    if (each.state !== 'dropping') orphans += 1;
+    if (!dead) continue;
+    const done = await unlessInUse(async () => {
+      await discard(db, each, patience);
+      return true;
+    });
+    if (done && each.state !== 'dropping') orphans += 1;
   }
   orphans += await dropUnregistered(db, tables, store_id, live);
   for (const { job_id, fence, seq } of unsettled) {
@@ -38,7 +42,7 @@ export async function sweepTables(
     else if (verdict === 'drop') {
       const ours = async (published: Published) =>
         published.fence === fence && published.store_id === store_id;
-      if (await dropPublished(db, job_id, ours, patience)) orphans += 1;
+      if (await unlessInUse(() => dropPublished(db, job_id, ours, patience))) orphans += 1;
     }
   }
   await db.run(SQL.forget_fences, [REMEMBERED_MS]);
@@ -52,7 +56,7 @@ async function dropExpired(db: Session, patience: Patience): Promise<number> {
     let here = 0;
     for (const { job_id } of jobs) {
       const still = async () => (await db.query(SQL.is_expired, [job_id])).length > 0;
-      if (await dropPublished(db, job_id, still, patience)) here += 1;
+      if (await unlessInUse(() => dropPublished(db, job_id, still, patience))) here += 1;
     }
     dropped += here;
     // None of them: others are at it.
@@ -75,7 +79,10 @@ async function dropUnregistered(
     const [, kind, token] = /^dungbeetle_(trash|staging)_([0-9a-f]{16})(?:_0)?$/.exec(name) ?? [];
     if (kind === undefined || token === undefined || tokens.has(token)) continue;
     if (kind === 'staging' && !(await isForsaken(db, name, store_id, live))) continue;
-    const dropped = await unlessInUse(() => db.run(`DROP TABLE IF EXISTS ${quoteName(name)}`));
+    const dropped = await unlessInUse(async () => {
+      await db.run(`DROP TABLE IF EXISTS ${quoteName(name)}`);
+      return true;
+    });
     if (dropped && kind === 'staging') orphans += 1;
   }
   return orphans;
@@ -100,13 +107,12 @@ async function isForsaken(
   return old.length > 0;
 }
 
-/** False if others hold a lock on the table: the next sweep tries again. */
-async function unlessInUse(work: () => Promise<unknown>): Promise<boolean> {
+/** What the work says of itself; false if others hold its table: the next sweep tries again. */
+async function unlessInUse(work: () => Promise<boolean>): Promise<boolean> {
   try {
-    await work();
-    return true;
+    return await work();
   } catch (error) {
-    if (errorNumber(error) !== ER.LOCK_WAIT_TIMEOUT) throw error;
+    if (!isInUse(error)) throw error;
     return false;
   }
 }

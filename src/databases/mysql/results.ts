@@ -201,7 +201,8 @@ export class MysqlResults implements ResultsBackend {
   }
 
   async sweep(options: SweepOptions): Promise<Swept> {
-    return this.#aside((db, patience) => sweepTables(db, options, patience));
+    // One try each: what is in use is left to the next sweep.
+    return this.#aside((db, { signal }) => sweepTables(db, options, this.#patience(signal, 0)));
   }
 
   async ping(signal: AbortSignal): Promise<void> {
