@@ -4,11 +4,16 @@ import { whenEnded } from './services/signals.ts';
 import { startServers } from './services/start.ts';
 
 const ended = whenEnded();
-const servers = await startServers((line) => console.error(line), ended.signal);
-for (const [name, value] of Object.entries(servers.environment)) {
-  console.log(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
+try {
+  const servers = await startServers((line) => console.error(line), ended.signal);
+  for (const [name, value] of Object.entries(servers.environment)) {
+    console.log(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
+  }
+  console.error('Ctrl-C stops them.');
+  if (!ended.signal.aborted) await once(ended.signal, 'abort');
+  await servers.stop();
+  process.exitCode = ended.code();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = ended.code() || 1;
 }
-console.error('Ctrl-C stops them.');
-if (!ended.signal.aborted) await once(ended.signal, 'abort');
-await servers.stop();
-process.exit(ended.code());

@@ -38,17 +38,27 @@ async function runTests(files: readonly string[], environment: Record<string, st
   }
 }
 
-const given = process.argv.slice(2);
+/** The exit code of the run. */
+async function main(given: readonly string[], signal: AbortSignal): Promise<number> {
+  const servers = await startServers((line) => console.log(line), signal);
+  try {
+    const files = given.length > 0 ? given : ['test/**/*.test.ts'];
+    const { code, reasons } = await runTests(files, servers.environment, signal);
+    const { text, isMissing } = summary(reasons);
+    if (text !== '') console.log(text);
+    if (!isMissing || process.env['CI'] !== 'true') return code;
+    console.log('With CI=true, what is missing fails the run.');
+    return code || 1;
+  } finally {
+    await servers.stop();
+  }
+}
+
 const ended = whenEnded();
-const servers = await startServers((line) => console.log(line), ended.signal);
 try {
-  const files = given.length > 0 ? given : ['test/**/*.test.ts'];
-  const { code, reasons } = await runTests(files, servers.environment, ended.signal);
-  const { text, isMissing } = summary(reasons);
-  if (text !== '') console.log(text);
-  const fails = isMissing && process.env['CI'] === 'true';
-  if (fails) console.log('With CI=true, what is missing fails the run.');
-  process.exitCode = ended.code() || code || Number(fails);
-} finally {
-  await servers.stop();
+  const code = await main(process.argv.slice(2), ended.signal);
+  process.exitCode = ended.code() || code;
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = ended.code() || 1;
 }

@@ -21,11 +21,17 @@ export async function startServers(say: (line: string) => void, signal: AbortSig
     await Promise.all(servers.map((server) => server.abandon()));
     removeHome(home);
   };
+  const skip = (engine: Engine, reason: string) => {
+    environment[skipVariable(engine.variable)] = reason;
+    say(`${engine.name} is missing: ${reason}`);
+  };
   const own = ENGINES.filter((engine) => {
-    const { [engine.variable]: dsn, [skipVariable(engine.variable)]: skip } = process.env;
-    if (dsn) say(`${engine.name} named by ${engine.variable}`);
-    else if (skip) say(`${engine.name} is missing: ${skip}`);
-    return !dsn && !skip;
+    const { [engine.variable]: dsn, [skipVariable(engine.variable)]: reason } = process.env;
+    if (dsn) {
+      environment[engine.variable] = dsn;
+      say(`${engine.name} named by ${engine.variable}`);
+    } else if (reason) skip(engine, reason);
+    return !dsn && !reason;
   });
   const startOne = async (engine: Engine) => {
     const begun = performance.now();
@@ -36,10 +42,7 @@ export async function startServers(say: (line: string) => void, signal: AbortSig
   };
   try {
     const missing = await install(own, say, signal);
-    for (const [engine, reason] of missing) {
-      environment[skipVariable(engine.variable)] = reason;
-      say(`${engine.name} is missing: ${reason}`);
-    }
+    for (const [engine, reason] of missing) skip(engine, reason);
     const results = await Promise.allSettled(own.filter((engine) => !missing.has(engine)).map(startOne));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
     signal.throwIfAborted();

@@ -1,0 +1,170 @@
+/** `npm test` and `npm run services`, as processes. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { type ServerName, skipVariable } from '../../scripts/services/engine.ts';
+import { ENGINES } from '../../scripts/services/engines.ts';
+import { summary } from '../../scripts/services/skipped.ts';
+import { tempFolder } from './folder.ts';
+import { execute, noPrivate } from './services.ts';
+import { until } from './until.ts';
+
+const script = (name: string) => fileURLToPath(new URL(`../../scripts/${name}`, import.meta.url));
+
+/** A folder that the servers' accounts may pass through. */
+function openFolder(t: TestContext): string {
+  const folder = tempFolder(t);
+  chmodSync(folder, 0o711);
+  return folder;
+}
+
+/** An environment in which only these servers are to be started, with a folder of temporary files of its own. */
+function environment(folder: string, wanted: readonly ServerName[]): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { ...process.env, TMPDIR: folder };
+  for (const name of Object.keys(env)) {
+    if (/^(TEST_|NODE_TEST_|NODE_OPTIONS$|CI$)/.test(name)) delete env[name];
+  }
+  for (const { name, variable } of ENGINES) {
+    if (!wanted.includes(name)) env[skipVariable(variable)] = 'not in this test';
+  }
+  return env;
+}
+
+class Run {
+  readonly child: ChildProcess;
+  readonly exited: Promise<number | string>;
+  stdout = '';
+  stderr = '';
+
+  constructor(t: TestContext, name: string, args: readonly string[], env: NodeJS.ProcessEnv) {
+    this.child = spawn(process.execPath, [script(name), ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.exited = once(this.child, 'close').then(([code, signal]) => signal ?? code);
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+    });
+    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+    });
+    t.after(() => this.child.kill('SIGKILL'));
+  }
+
+  /** The value that it exports, once it does. */
+  async exported(variable: string): Promise<string> {
+    return until(`it exports ${variable}: ${this.stderr}`, () => {
+      assert.equal(this.child.exitCode, null, this.stderr);
+      return new RegExp(`^export ${variable}='(.*)'$`, 'm').exec(this.stdout)?.[1];
+    });
+  }
+}
+
+async function refuses(dsn: string): Promise<boolean> {
+  const { port } = new URL(dsn);
+  const socket = createConnection(Number(port), '127.0.0.1');
+  return new Promise((resolve) => {
+    socket.on('connect', () => resolve(false)).on('error', () => resolve(true));
+  }).then((refused) => {
+    socket.destroy();
+    return refused === true;
+  });
+}
+
+const skip = noPrivate('postgres-18') || noPrivate('redis');
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
+  test(`services run until ${signal}, which leaves nothing behind`, { skip }, async (t) => {
+    const folder = openFolder(t);
+    const run = new Run(t, 'services.ts', [], environment(folder, ['postgres-18', 'redis']));
+    const postgres = await run.exported('TEST_POSTGRES_18_DSN');
+    const redis = await run.exported('TEST_REDIS_URL');
+    assert.deepEqual(await execute(postgres, 'SELECT 1'), [['1']]);
+    assert.deepEqual(await execute(redis, 'PING'), [['PONG']]);
+    assert.match(run.stderr, /^postgres-18 18\.\d+ on 127\.0\.0\.1:\d+, \d+\.\d s$/m);
+    assert.match(run.stderr, /^mariadb is missing: not in this test$/m);
+    assert.equal(await run.exported('TEST_MARIADB_SKIP'), 'not in this test');
+    assert.ok(existsSync(await run.exported('TEST_SERVERS_FOLDER')));
+    run.child.kill(signal);
+    assert.equal(await run.exited, { SIGINT: 130, SIGTERM: 143, SIGKILL: 'SIGKILL' }[signal]);
+    // Killed, it leaves the rest to its watchdog.
+    await until('all is gone', async () => {
+      const ended = (await refuses(postgres)) && (await refuses(redis));
+      return ended && readdirSync(folder).length === 0;
+    });
+  });
+}
+
+test('a signal while servers start leaves nothing behind', { skip }, async (t) => {
+  const folder = openFolder(t);
+  const run = new Run(t, 'services.ts', [], environment(folder, ['postgres-18', 'redis']));
+  await until('one has started', () => run.stderr.includes('redis 7') || run.child.exitCode !== null);
+  run.child.kill('SIGTERM');
+  assert.equal(await run.exited, 143, run.stderr);
+  await until('all is gone', () => readdirSync(folder).length === 0);
+  assert.equal(run.stdout, '');
+});
+
+const FILE = `
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+test('sees a server', { skip: process.env.TEST_REDIS_SKIP && 'missing: redis' }, () => {
+  assert.match(process.env.TEST_REDIS_URL, /^redis:/);
+});
+test('is not for this system', { skip: 'for another system' }, () => {});
+`;
+
+test('npm test starts what no variable names, and passes on how the tests went', { skip }, async (t) => {
+  const folder = openFolder(t);
+  const file = join(folder, 'a.test.mjs');
+  writeFileSync(file, FILE);
+  const env = { ...environment(folder, ['redis']), CI: 'true' };
+  const run = new Run(t, 'test.ts', [file], env);
+  assert.equal(await run.exited, 0, run.stdout + run.stderr);
+  assert.match(run.stdout, /^redis \S+ on 127\.0\.0\.1:\d+/m);
+  assert.match(run.stdout, /^1 test or suite was skipped: 1 × for another system$/m);
+  writeFileSync(file, "import { test } from 'node:test'; test('fails', () => { throw new Error('so'); });");
+  const failed = new Run(t, 'test.ts', [file], env);
+  assert.equal(await failed.exited, 1, failed.stdout);
+  assert.deepEqual(readdirSync(folder), ['a.test.mjs']);
+});
+
+test('npm test counts what was skipped; with CI=true what is missing fails it', async (t) => {
+  const folder = openFolder(t);
+  const file = join(folder, 'a.test.mjs');
+  writeFileSync(file, FILE);
+  const env = environment(folder, []);
+  const lenient = new Run(t, 'test.ts', [file], env);
+  assert.equal(await lenient.exited, 0, lenient.stdout);
+  const line = '2 tests and suites were skipped: 1 × missing: redis; 1 × for another system\n';
+  assert.ok(lenient.stdout.endsWith(line), lenient.stdout);
+  const strict = new Run(t, 'test.ts', [file], { ...env, CI: 'true' });
+  assert.equal(await strict.exited, 1, strict.stdout);
+  assert.ok(strict.stdout.endsWith(`${line}With CI=true, what is missing fails the run.\n`), strict.stdout);
+});
+
+test('npm test uses a server that a variable names, and starts none', async (t) => {
+  const folder = openFolder(t);
+  const file = join(folder, 'a.test.mjs');
+  writeFileSync(
+    file,
+    `import { test } from 'node:test';
+     import assert from 'node:assert/strict';
+     test('sees it', () => assert.equal(process.env.TEST_REDIS_URL, 'redis://elsewhere:1'));`,
+  );
+  const env = environment(folder, ['redis']);
+  const run = new Run(t, 'test.ts', [file], { ...env, TEST_REDIS_URL: 'redis://elsewhere:1' });
+  assert.equal(await run.exited, 0, run.stdout + run.stderr);
+  assert.match(run.stdout, /^redis named by TEST_REDIS_URL$/m);
+  assert.doesNotMatch(run.stdout, / on 127\.0\.0\.1/);
+});
+
+test('the closing line has the reasons by how often they were given', () => {
+  assert.deepEqual(summary([]), { text: '', isMissing: false });
+  assert.deepEqual(summary(['not for it', 'missing: a', 'missing: a']), {
+    text: '3 tests and suites were skipped: 2 × missing: a; 1 × not for it',
+    isMissing: true,
+  });
+});
