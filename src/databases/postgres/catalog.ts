@@ -57,8 +57,6 @@ export interface Publication {
   readonly table: string;
   readonly columns: readonly ResultColumn[];
   readonly rows: number;
-  /** Whether to count the table's rows and to look for newer attempts once more. */
-  readonly check: boolean;
   readonly bytes: number;
   readonly ttl_ms: number | null;
   readonly warnings: readonly string[];
@@ -71,6 +69,8 @@ export class Catalog {
   readonly #fences: string;
   /** Holds one row until a crash of the server empties it. */
   readonly #survivor: string;
+  /** Connections that know the prepared statements. */
+  readonly #prepared = new WeakSet<pg.Client>();
   /** The schema's OID, as SQL. */
   readonly #namespace: string;
 
@@ -122,6 +122,10 @@ export class Catalog {
    * One prepared statement, as every report pays for it.
    */
   async begin(client: pg.Client, { job_id, store_id, fence }: Owner): Promise<State | null> {
+    if (!this.#prepared.has(client)) {
+      await client.query(this.#preparation());
+      this.#prepared.add(client);
+    }
     const { rows } = await client.query<{ begun: boolean; state: State }>({
       name: 'dungbeetle_begin',
       text: `WITH begun AS (
@@ -168,28 +172,43 @@ export class Catalog {
   }
 
   /**
-   * Writes the job's row, and answers with its expiry. Fails (23502) if the rows counted are not those promised,
-   * or, with `check`, if a newer attempt has begun.
+   * Writes the job's row, and answers with its expiry. Fails (23502) if a newer attempt has begun. Only on a
+   * connection on which `begin` was called.
    */
-  publish({ owner, table, columns, rows, check, bytes, ttl_ms, warnings }: Publication): string {
-    const counted = check
-      ? `(SELECT CASE WHEN count(*) = ${whole(rows)} AND NOT ${this.#isFenced(owner)} THEN count(*) END
-          FROM ${this.qualified(table)})`
-      : whole(rows);
-    const expires = ttl_ms === null ? 'NULL' : `now_ms + ${whole(Math.ceil(ttl_ms))}`;
-    return `INSERT INTO ${this.#results} (job_id, table_name, task, store_id, fence, attempt, rows, bytes, columns,
-        warnings, created_at, expires_at, settled, seq)
-      SELECT ${quoteLiteral(owner.job_id)}, ${quoteLiteral(table)}, ${quoteLiteral(owner.task)},
-        ${quoteLiteral(owner.store_id)}, ${whole(owner.fence)}, ${whole(owner.attempt)}, ${counted}, ${whole(bytes)},
-        ${quoteLiteral(JSON.stringify(columns))}, ${quoteLiteral(JSON.stringify(warnings))}, now_ms, ${expires}, false,
-        ${whole(owner.seq)}
+  publish({ owner, table, columns, rows, bytes, ttl_ms, warnings }: Publication): string {
+    const values = [
+      quoteLiteral(owner.job_id),
+      quoteLiteral(table),
+      quoteLiteral(owner.task),
+      quoteLiteral(owner.store_id),
+      whole(owner.fence),
+      whole(owner.attempt),
+      whole(rows),
+      whole(bytes),
+      quoteLiteral(JSON.stringify(columns)),
+      quoteLiteral(JSON.stringify(warnings)),
+      ttl_ms === null ? 'NULL' : whole(Math.ceil(ttl_ms)),
+      whole(owner.seq),
+    ];
+    return `EXECUTE dungbeetle_publish(${values.join(', ')})`;
+  }
+
+  #preparation(): string {
+    const newer = 'job_id = $1 AND store_id = $4 AND fence > $5';
+    return `PREPARE dungbeetle_publish(text, text, text, text, bigint, int, bigint, bigint, text, text, bigint, bigint) AS
+      WITH forgotten AS (DELETE FROM ${this.#fences} WHERE job_id = $1)
+      INSERT INTO ${this.#results} (job_id, table_name, task, store_id, fence, attempt, rows, bytes, columns, warnings,
+        created_at, expires_at, settled, seq)
+      SELECT $1, $2, $3, $4, $5, $6,
+        CASE WHEN NOT EXISTS (SELECT FROM ${this.#results} WHERE ${newer})
+          AND NOT EXISTS (SELECT FROM ${this.#fences} WHERE ${newer}) THEN $7 END,
+        $8, $9, $10, now_ms, now_ms + $11, false, $12
       FROM (SELECT ${NOW} AS now_ms) AS clock
       ON CONFLICT (job_id) DO UPDATE SET table_name = excluded.table_name, task = excluded.task,
         store_id = excluded.store_id, fence = excluded.fence, attempt = excluded.attempt, rows = excluded.rows,
         bytes = excluded.bytes, columns = excluded.columns, warnings = excluded.warnings,
         created_at = excluded.created_at, expires_at = excluded.expires_at, settled = false, seq = excluded.seq
-      RETURNING expires_at;
-    DELETE FROM ${this.#fences} WHERE job_id = ${quoteLiteral(owner.job_id)}`;
+      RETURNING expires_at`;
   }
 
   /** Takes the job's row away and remembers its fence, so that a zombie cannot bring the table back. */
@@ -263,11 +282,6 @@ export class Catalog {
     await client.query(`DELETE FROM ${this.#fences} WHERE noted_at < ${NOW} - ${REMEMBERED_MS}`);
   }
 
-  #isFenced({ job_id, store_id, fence }: Owner): string {
-    const newer = `job_id = ${quoteLiteral(job_id)} AND store_id = ${quoteLiteral(store_id)} AND fence > ${whole(fence)}`;
-    return `(EXISTS (SELECT FROM ${this.#results} WHERE ${newer}) OR EXISTS (SELECT FROM ${this.#fences} WHERE ${newer}))`;
-  }
-
   /** Whether the server has crashed since `noteCrash`. */
   async hasCrashed(client: pg.Client): Promise<boolean> {
     const { rows } = await client.query(`SELECT FROM ${this.#survivor}`);
@@ -336,6 +350,7 @@ export class Catalog {
   async #create(client: pg.Client): Promise<void> {
     await run(client, [
       'BEGIN',
+      'SET LOCAL lock_timeout = 10000',
       `SELECT pg_catalog.pg_advisory_xact_lock(${CREATING})`,
       `CREATE TABLE IF NOT EXISTS ${this.#results} (
         job_id text PRIMARY KEY,

@@ -26,10 +26,9 @@ export function writeFailure(
       );
     case '42710': // duplicate_object: a type of the table's name
       return again(failure.message, 'table_conflict', false);
-    case '23502': // not_null_violation: the catalog's count
-      return again(`${database}: other rows arrived than the source counted`, 'query_failed', true);
   }
-  const place = placeOf(error, columns);
+  // Data and limits, not a server that shuts down meanwhile.
+  const place = /^(22|23|42|54)/.test(state ?? '') ? placeOf(error, columns) : '';
   if (place === '') return failure;
   const rest = failure.message.slice(`${database}: `.length);
   const advice = state?.startsWith('22') === true ? '; cast or convert the value in the query' : '';

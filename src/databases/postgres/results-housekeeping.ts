@@ -8,10 +8,9 @@ import { type Catalog, type Expired, isTable, type Published, publishedOf } from
 import { isConnectionError, sqlState } from './failure.ts';
 
 /**
- * How long a table's readers are waited for, ms: a step, in which whoever comes to read it has to wait behind us,
- * the pause after it, and in all when somebody waits for the table to be gone.
+ * How long a table's readers are waited for, ms, when somebody waits for the table to be gone: the pause between two
+ * tries, each as long as the session's lock_timeout, and in all.
  */
-const LINE_MS = 200;
 const PAUSE_MS = 300;
 const READERS_MS = 10_000;
 /** Expired tables listed at once. */
@@ -116,12 +115,7 @@ export class Housekeeping {
   async #drop(job_id: string, wanted: Wanted): Promise<'dropped' | 'unwanted' | 'busy'> {
     const catalog = this.#catalog;
     try {
-      const answers = await this.#run([
-        'BEGIN',
-        `SET LOCAL lock_timeout = ${LINE_MS}`,
-        catalog.lock(job_id),
-        catalog.published(job_id),
-      ]);
+      const answers = await this.#run(['BEGIN', catalog.lock(job_id), catalog.published(job_id)]);
       const published = publishedOf(answers.at(-1));
       if (published === null || !wanted(published)) {
         await this.#run(['ROLLBACK']);

@@ -15,7 +15,7 @@ import type pg from 'pg';
 import type { Chunk, ResultColumn, ResultSet, ResultTable, WriteOptions } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { Meter } from '../meter.ts';
-import { type Answer, Batch, run } from './batch.ts';
+import { Batch, run } from './batch.ts';
 import { type Catalog, isTable, type Publication, type State, stateOf } from './catalog.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import type { Guard } from './guard.ts';
@@ -26,10 +26,9 @@ import { RowEncoder } from './results-rows.ts';
 /** Up to this size a result is held in memory until it is complete, bytes. */
 const SMALL_BYTES = 256 * 1024;
 /**
- * How long the old table's readers are waited for, ms: in steps, because whoever comes to read it while we wait
- * in line has to wait behind us; and in all.
+ * How long the old table's readers are waited for, ms: in steps as long as the session's lock_timeout, because
+ * whoever comes to read it while we wait in line has to wait behind us; the pause after each; and in all.
  */
-const LINE_MS = 200;
 const PAUSE_MS = 300;
 const READERS_MS = 30_000;
 /** How often a name may be snatched away by another job. */
@@ -103,7 +102,7 @@ export class ResultWriter {
     const warnings = [...(result.warnings?.() ?? []), ...encoder.warnings()];
     onProgress({ phase: 'publish', rows, bytes });
     await guard.wait(foreign(this.#options.confirm()));
-    const draft: Draft = { owner, columns, rows, check: 'data' in loaded, bytes, ttl_ms, warnings };
+    const draft: Draft = { owner, columns, rows, bytes, ttl_ms, warnings };
     return (await this.#publishAtOnce(loaded, draft)) ?? this.#publish(loaded, draft);
   }
 
@@ -125,7 +124,10 @@ export class ResultWriter {
     const head: Buffer[] = [];
     for (let bytes = 0; bytes <= SMALL_BYTES; ) {
       const next = await guard.wait(foreign(iterator.next()));
-      if (next.done === true) return { data: head };
+      if (next.done === true) {
+        this.#checkCount((this.#format === 'binary' ? countTuples : countLines)(Buffer.concat(head)));
+        return { data: head };
+      }
       head.push(next.value.data);
       bytes += next.value.data.length;
     }
@@ -156,7 +158,7 @@ export class ResultWriter {
     batch.finish();
     const answers = await guard.answer(batch.done);
     this.#copying = null;
-    this.#checkCount(answers.at(-1));
+    this.#checkCount(Number(answers.at(-1)?.tag.replace(/^COPY /, '')));
     return staging;
   }
 
@@ -168,8 +170,7 @@ export class ResultWriter {
     const { client, catalog, state } = this.#writing;
     if (!('data' in loaded)) return null;
     try {
-      const begin = ['BEGIN', `SET LOCAL lock_timeout = ${LINE_MS}`, catalog.lock(draft.owner.job_id)];
-      return await this.#commit(loaded, draft, state, begin);
+      return await this.#commit(loaded, draft, state, ['BEGIN', catalog.lock(draft.owner.job_id)]);
     } catch (error) {
       if (sqlState(error) === null) throw error;
       await this.#answer(run(client, ['ROLLBACK']));
@@ -185,15 +186,17 @@ export class ResultWriter {
       'data' in loaded
         ? ['BEGIN', 'ROLLBACK']
         : ['SAVEPOINT publishing', 'ROLLBACK TO publishing; RELEASE publishing'];
-    const lock = [begin, `SET LOCAL lock_timeout = ${LINE_MS}`, catalog.lock(job_id)];
     for (let conflicts = 0; ; ) {
       try {
-        const answers = await this.#answer(run(client, [...lock, catalog.state(job_id, store_id)]));
+        const answers = await this.#answer(
+          run(client, [begin, catalog.lock(job_id), catalog.state(job_id, store_id)]),
+        );
         const state = stateOf(answers.at(-1));
         if (state.newest !== null && state.newest > fence) throw fenced(this.#writing.database);
         return await this.#commit(loaded, draft, state, []);
       } catch (error) {
         const code = sqlState(error);
+        if (code === '23502') throw fenced(this.#writing.database);
         const waits = code === '55P03' && performance.now() < deadline;
         const snatched = (code === '23505' || code === '42P07') && conflicts < MOST_CONFLICTS;
         if (!waits && !snatched) throw error;
@@ -291,8 +294,7 @@ export class ResultWriter {
     return this.#writing.guard.answer(promise);
   }
 
-  #checkCount(answer: Answer | undefined): void {
-    const loaded = Number(answer?.tag.replace(/^COPY /, ''));
+  #checkCount(loaded: number): void {
     if (loaded === this.#meter.rows) return;
     throw new DatabaseError(
       'query_failed',
@@ -318,6 +320,29 @@ const KINDS: Readonly<Record<string, string>> = {
   S: 'sequence',
   c: 'type',
 };
+
+/** How many tuples there are in COPY BINARY; NaN if the last one is not whole. */
+function countTuples(data: Buffer): number {
+  let tuples = 0;
+  let at = 0;
+  while (at + 2 <= data.length) {
+    let fields = data.readInt16BE(at);
+    at += 2;
+    for (; fields > 0; fields -= 1) {
+      if (at + 4 > data.length) return Number.NaN;
+      at += 4 + Math.max(0, data.readInt32BE(at));
+    }
+    tuples += 1;
+  }
+  return at === data.length ? tuples : Number.NaN;
+}
+
+/** How many lines there are in COPY text, where a line end stands only at the end of one. */
+function countLines(data: Buffer): number {
+  let lines = 0;
+  for (let at = data.indexOf(0x0a); at >= 0; at = data.indexOf(0x0a, at + 1)) lines += 1;
+  return data.length === 0 || data.at(-1) === 0x0a ? lines : Number.NaN;
+}
 
 async function foreign<T>(promise: Promise<T>): Promise<T> {
   try {

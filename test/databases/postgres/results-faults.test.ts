@@ -140,6 +140,7 @@ for (const server of servers('postgres')) {
           numbers(many, { before: (sent) => (sent === many ? gate.pass() : undefined) }),
           options('a'),
         );
+        const failed = rejection(written);
         await gate.reached.promise;
         await execute(
           dsn,
@@ -147,7 +148,7 @@ for (const server of servers('postgres')) {
         );
         // Of a small result nothing is in the server yet, and its connection's end is seen when it is used.
         if (many === 10) gate.open();
-        transient(await rejection(written));
+        transient(await failed);
         gate.open();
         await checkNothing(t, dsn, results);
       });
@@ -220,9 +221,9 @@ for (const server of servers('postgres')) {
         await results.write(numbers(1), options('first'));
         const client = await reader(t, dsn);
         const commits = await heldCommits(client);
-        const written = results.write(numbers(many), options('a'));
+        const failed = rejection(results.write(numbers(many), options('a')));
         await client.query('SELECT pg_terminate_backend($1)', [await commits.reached()]);
-        transient(await rejection(written));
+        transient(await failed);
         await commits.go();
         assert.deepEqual(await catalogued(client), ['results_first']);
         assert.equal((await results.write(numbers(many), options('a'))).rows, many);
