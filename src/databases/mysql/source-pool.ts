@@ -1,0 +1,205 @@
+/** A bounded set of sessions, handed out in the order in which they were asked for. */
+import { type ConnectOptions, connect } from './connect.ts';
+import { DoneReader, TextReader } from './source-readers.ts';
+import { settings } from './source-settings.ts';
+import { COMMAND, type Exchange, textCommand, Wire } from './source-wire.ts';
+
+export interface PoolOptions extends Omit<ConnectOptions, 'signal'> {
+  /** The most sessions in use at once; more callers wait. */
+  readonly max_active: number;
+  /** The most sessions kept open for the next caller. */
+  readonly max_idle: number;
+}
+
+/** How long the server may take to forget what a session has left, ms. */
+const CLEANING_MS = 5_000;
+
+interface Waiter {
+  readonly go: () => void;
+  readonly fail: (reason: unknown) => void;
+}
+
+/** A session: nobody has left anything in it. */
+export interface Member {
+  readonly wire: Wire;
+  readonly mariadb: boolean;
+  /** It was used before it was handed out, and may have died unnoticed meanwhile. */
+  reused: boolean;
+}
+
+/**
+ * A session that breaks while it is idle is dropped at once. Nothing is asked of one before it is handed out: the
+ * caller whose first statement finds it dead (`isConnectionError`, on a member that is `reused`) may ask
+ * for another and try once more.
+ */
+export class Pool {
+  readonly #options: PoolOptions;
+  #idle: Member[] = [];
+  readonly #active = new Set<Member>();
+  /** Sessions that are being cleaned for the next caller. */
+  readonly #cleaning = new Set<Promise<void>>();
+  /** Places taken: sessions in use or being made. */
+  #taken = 0;
+  readonly #waiting: Waiter[] = [];
+  readonly #closing = new AbortController();
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+  }
+
+  /** How many sessions there are. */
+  get size(): { readonly active: number; readonly idle: number; readonly waiting: number } {
+    return { active: this.#taken, idle: this.#idle.length, waiting: this.#waiting.length };
+  }
+
+  /** Rejects with the signal's reason while it waits, with `PoolClosed`, or as `connect` does. */
+  async acquire(signal: AbortSignal): Promise<Member> {
+    signal.throwIfAborted();
+    await this.#place(signal);
+    try {
+      this.#closing.signal.throwIfAborted();
+      const member = this.#idle.pop() ?? (await this.#open(signal));
+      this.#active.add(member);
+      return member;
+    } catch (error) {
+      this.#free();
+      throw error;
+    }
+  }
+
+  /** For a session without an answer to come: what it left behind is removed before the next caller gets it. */
+  release(member: Member): void {
+    if (!this.#active.has(member)) return;
+    const cleaned = this.#clean(member)
+      // One that cannot be cleaned (its connection broke, or an old server knows no reset) is not used again.
+      .catch(() => this.discard(member))
+      .finally(() => this.#cleaning.delete(cleaned));
+    this.#cleaning.add(cleaned);
+  }
+
+  /** Ends a session at once. */
+  discard(member: Member): void {
+    if (!this.#active.delete(member)) return;
+    member.wire.destroy();
+    this.#free();
+  }
+
+  /** Ends idle sessions and those in use at once. */
+  async close(): Promise<void> {
+    this.#closing.abort(new PoolClosed());
+    for (const { fail } of this.#waiting.splice(0)) fail(new PoolClosed());
+    for (const member of [...this.#active]) this.discard(member);
+    for (const { wire } of this.#idle.splice(0)) wire.quit();
+    await Promise.all(this.#cleaning);
+  }
+
+  /** Waits for a place among max_active. */
+  async #place(signal: AbortSignal): Promise<void> {
+    this.#closing.signal.throwIfAborted();
+    if (this.#taken < this.#options.max_active) {
+      this.#taken += 1;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      const done = () => signal.removeEventListener('abort', abort);
+      const waiter: Waiter = {
+        go: () => {
+          done();
+          resolve();
+        },
+        fail: (reason) => {
+          done();
+          reject(reason);
+        },
+      };
+      const abort = () => {
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+        waiter.fail(signal.reason);
+      };
+      signal.addEventListener('abort', abort);
+      this.#waiting.push(waiter);
+    });
+  }
+
+  /** Gives a place to who waits longest. */
+  #free(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#taken -= 1;
+    else next.go();
+  }
+
+  async #open(signal: AbortSignal): Promise<Member> {
+    const either = AbortSignal.any([signal, this.#closing.signal]);
+    return openSession({ ...this.#options, signal: either });
+  }
+
+  async #clean(member: Member): Promise<void> {
+    const { wire } = member;
+    const reset = new DoneReader();
+    const timer = setTimeout(() => wire.destroy(), CLEANING_MS);
+    try {
+      await prepareSession(wire, this.#options, [Buffer.from([COMMAND.reset_connection]), reset]);
+      await reset.answer;
+    } finally {
+      clearTimeout(timer);
+    }
+    if (!this.#active.delete(member)) return;
+    if (wire.end !== null || this.#closing.signal.aborted || this.#idle.length >= this.#options.max_idle) {
+      wire.quit();
+    } else {
+      member.reused = true;
+      wire.onEnd = () => {
+        this.#idle = this.#idle.filter((other) => other !== member);
+      };
+      this.#idle.push(member);
+    }
+    this.#free();
+  }
+}
+
+/** A session that is set up. The signal ends its making, not the session. */
+export async function openSession(options: ConnectOptions): Promise<Member> {
+  const { signal } = options;
+  const milliseconds = options.config.connect_timeout_ms ?? options.connect_timeout_ms;
+  const deadline = performance.now() + milliseconds;
+  const connection = await connect(options);
+  const wire = new Wire(connection);
+  const abort = () => wire.destroy();
+  signal?.addEventListener('abort', abort, { once: true });
+  // A server that falls silent between the login and the first answer.
+  const timer = setTimeout(abort, deadline - performance.now());
+  try {
+    signal?.throwIfAborted();
+    const version = new TextReader();
+    await prepareSession(wire, options, [textCommand(COMMAND.query, 'SELECT VERSION()'), version]);
+    const [[text = ''] = []] = await version.answer;
+    return { wire, mariadb: /mariadb/i.test(text ?? ''), reused: false };
+  } catch (error) {
+    wire.destroy();
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+async function prepareSession(
+  wire: Wire,
+  { config }: Pick<ConnectOptions, 'config'>,
+  first: Exchange,
+): Promise<void> {
+  const set = settings(config).map((sql) => [textCommand(COMMAND.query, sql), new DoneReader()] as const);
+  wire.send(first, ...set);
+  for (const [, reader] of set) await reader.answer;
+}
+
+/** The pool was closed meanwhile. */
+export class PoolClosed extends Error {
+  readonly code = 'ESHUTDOWN';
+
+  constructor() {
+    super('the connections to the database are closed');
+    this.name = 'PoolClosed';
+  }
+}

@@ -1,0 +1,56 @@
+/** What a source's session is set to, and what it says of itself. */
+import type { MysqlConfig } from './dsn.ts';
+import { quoteName, quoteText } from './quote.ts';
+
+/**
+ * How long the server waits for a result to be taken, s: a results backend may be slow for longer than the minute
+ * that is usual. A client that is gone ends the connection sooner.
+ */
+const NET_WRITE_TIMEOUT_S = 3_600;
+
+/** Statements that make a session what it must be, after a login and after a reset. */
+export function settings({ collation, settings }: MysqlConfig): readonly string[] {
+  const values = Object.entries(settings).map(([name, value]) => `${quoteName(name)} = ${settingOf(value)}`);
+  const names = `NAMES utf8mb4${collation === null ? '' : ` COLLATE ${quoteName(collation)}`}`;
+  return [
+    `SET ${[names, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, ...values].join(', ')}`,
+    'SET SESSION TRANSACTION READ ONLY',
+  ];
+}
+
+/** The Go driver wants strings quoted; clients of other kinds do not. */
+function settingOf(text: string): string {
+  if (/^-?\d+(?:\.\d+)?$/.test(text)) return text;
+  const quoted = /^'((?:[^'\\]|''|\\.)*)'$|^"((?:[^"\\]|""|\\.)*)"$/s.exec(text);
+  const [, single, double] = quoted ?? [];
+  if (single !== undefined) return quoteText(single.replaceAll(/''|\\(.)/gs, (_, escaped = "'") => escaped));
+  if (double !== undefined) return quoteText(double.replaceAll(/""|\\(.)/gs, (_, escaped = '"') => escaped));
+  return quoteText(text);
+}
+
+/** Ends a statement on the server that outlives its time; null if none is given. */
+export function limitOf(timeout_ms: number | null | undefined, mariadb: boolean): string | null {
+  if (timeout_ms === null || timeout_ms === undefined) return null;
+  const name = mariadb ? '@@SESSION.max_statement_time' : '@@SESSION.max_execution_time';
+  // The server's own limit comes a little after ours, whose error says what was asked for; one that is set stays.
+  const milliseconds = Math.min(Math.ceil(timeout_ms) + 1_000, 31_536_000_000);
+  const limit = mariadb ? milliseconds / 1000 : Math.min(milliseconds, 2 ** 32 - 1);
+  return `SET ${name} = IF(${name} = 0, ${limit}, LEAST(${name}, ${limit}))`;
+}
+
+/** What is asked of a session with each query. */
+export const ZONES = 'SELECT @@SESSION.time_zone, @@GLOBAL.system_time_zone';
+
+/**
+ * How many minutes a session's clock is ahead of UTC, or null: it is set to a place whose clocks change, and
+ * then a TIMESTAMP's text does not say which point in time it is.
+ */
+export function offsetOf(time_zone: string, system_time_zone: string): number | null {
+  const zone = time_zone === 'SYSTEM' ? system_time_zone : time_zone;
+  // Abbreviations of other zones mean several places.
+  if (/^(?:Etc\/)?UTC$/i.test(zone)) return 0;
+  const found = time_zone === 'SYSTEM' ? null : /^([+-])(\d{1,2}):(\d{2})$/.exec(zone);
+  if (found === null) return null;
+  const [, sign, hours, minutes] = found;
+  return (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes));
+}

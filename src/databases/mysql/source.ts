@@ -1,0 +1,207 @@
+/**
+ * MySQL and MariaDB as a source. A query runs in a read-only transaction as a prepared statement, which is one
+ * statement, binds its arguments and sends its rows in binary form: exact, and the cheapest for the server.
+ */
+import { randomUUID } from 'node:crypto';
+import type {
+  Accept,
+  Argument,
+  Body,
+  Chunk,
+  Column,
+  QueryOptions,
+  ResultSet,
+  Source,
+  StatementInfo,
+} from '../database.ts';
+import { decodeRows } from '../encodings/copy-text.ts';
+import { CopyTextWriter } from '../encodings/copy-text-writer.ts';
+import { PgBinaryWriter } from '../encodings/pg-binary.ts';
+import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import type { ConnectOptions } from './connect.ts';
+import { connectionOptions } from './dsn.ts';
+import { failureOf, isConnectionError } from './failure.ts';
+import { type ColumnDefinition, columnOf } from './source-columns.ts';
+import { marker } from './source-marker.ts';
+import { type Member, Pool } from './source-pool.ts';
+import { BinaryRows } from './source-rows.ts';
+import { type Prepared, Session } from './source-session.ts';
+import { checkStatement } from './source-statement.ts';
+
+export interface MysqlSourceOptions {
+  /** The source's name in the configuration; errors call it `db "name"`. */
+  readonly name: string;
+  readonly dsn: string;
+  /** The most queries at once; more wait in line. */
+  readonly max_active: number;
+  /** The most connections kept open between queries. */
+  readonly max_idle: number;
+  readonly connect_timeout_ms: number;
+}
+
+/** Connects to nothing yet: a database that is away is told by `ping` and by queries. Throws if the DSN is none. */
+export async function openMysqlSource(options: MysqlSourceOptions): Promise<Source> {
+  return new MysqlSource(options);
+}
+
+type Encoding = Extract<Accept['encoding'], 'pg-binary' | 'copy-text' | 'rows'>;
+const ENCODINGS: readonly Encoding[] = ['pg-binary', 'copy-text', 'rows'];
+
+class MysqlSource implements Source {
+  readonly engine = 'mysql';
+  readonly #database: string;
+  readonly #connect: ConnectOptions;
+  readonly #queries: Pool;
+  /** A connection of its own for what is quick, so that it never waits behind long queries. */
+  readonly #desk: Pool;
+
+  constructor({ name, dsn, max_active, max_idle, connect_timeout_ms }: MysqlSourceOptions) {
+    this.#database = `db "${name}"`;
+    this.#connect = { config: connectionOptions(dsn), connect_timeout_ms };
+    this.#queries = new Pool({ ...this.#connect, max_active, max_idle });
+    this.#desk = new Pool({ ...this.#connect, max_active: 1, max_idle: 1 });
+  }
+
+  async prepare(sql: string, signal: AbortSignal): Promise<StatementInfo> {
+    checkStatement(sql, this.#database);
+    const failing: Failing = { signal, doing: 'invalid_statement' };
+    return this.#using(this.#desk, deskMark(), failing, async (session) => {
+      const statement = await session.prepare(sql, null);
+      const columns = this.#columnsOf(statement);
+      session.finish();
+      return { parameters: statement.parameters, columns };
+    });
+  }
+
+  async query(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
+    checkStatement(sql, this.#database);
+    const { signal, owner, accept, timeout_ms, onColumns } = options;
+    const encoding = ENCODINGS.find((each) => accept.some((offer) => offer.encoding === each));
+    if (encoding === undefined) {
+      throw new DatabaseError('query_failed', `${this.#database} has no encoding that is accepted`);
+    }
+    const failing: Failing = { signal, doing: 'query_failed', args };
+    return this.#using(this.#queries, marker(owner), failing, async (session) => {
+      if (owner.attempt > 1) await session.endPredecessors(owner);
+      const statement = await session.prepare(sql, timeout_ms);
+      this.#columnsOf(statement);
+      this.#checkCount(args.length, statement.parameters);
+      const rows = await session.execute(statement, args, (definitions) => {
+        const columns = this.#told(definitions, statement);
+        onColumns(columns);
+        const writer = encoding === 'pg-binary' ? new PgBinaryWriter(columns.length) : new CopyTextWriter();
+        return new BinaryRows(definitions, columns, writer, statement.offset ?? 0);
+      });
+      return this.#resultSet(session, rows, encoding, failing);
+    });
+  }
+
+  async ping(signal: AbortSignal): Promise<void> {
+    await this.#using(this.#desk, deskMark(), { signal, doing: 'query_failed' }, async (session) => {
+      await session.ping();
+      session.finish();
+    });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#queries.close(), this.#desk.close()]);
+  }
+
+  /**
+   * A piece of work in a session, which is ended if it fails; in another one, from its beginning, if the connection
+   * turns out to have died since it was last used.
+   */
+  async #using<T>(
+    pool: Pool,
+    mark: string,
+    failing: Failing,
+    work: (session: Session) => Promise<T>,
+  ): Promise<T> {
+    for (;;) {
+      let member: Member | null = null;
+      let session: Session | null = null;
+      try {
+        member = await pool.acquire(failing.signal);
+        session = new Session(member, mark, { pool, connect: this.#connect, signal: failing.signal });
+        return await work(session);
+      } catch (error) {
+        await session?.stop();
+        if (member?.reused === true && isConnectionError(error) && !failing.signal.aborted) continue;
+        throw this.#translated(error, failing);
+      }
+    }
+  }
+
+  #resultSet(session: Session, rows: BinaryRows, encoding: Encoding, failing: Failing): ResultSet {
+    const { columns } = rows;
+    const chunks = this.#chunks(session, rows, failing);
+    const body: Body =
+      encoding === 'rows' ? { encoding, batches: decodeRows(chunks, columns) } : { encoding, chunks };
+    return {
+      columns,
+      body,
+      warnings: () => warningsOf(rows),
+      [Symbol.asyncDispose]: () => session.stop(),
+    };
+  }
+
+  async *#chunks(
+    session: Session,
+    { columns }: BinaryRows,
+    failing: Failing,
+  ): AsyncGenerator<Chunk, void, void> {
+    try {
+      yield* session.rows(columns.some(({ type }) => type === 'TIMESTAMPTZ'));
+    } catch (error) {
+      throw this.#translated(error, failing);
+    }
+  }
+
+  #translated(error: unknown, { signal, doing, args = [] }: Failing): unknown {
+    if (signal.aborted) return signal.reason;
+    return failureOf(error, this.#database, doing, { args });
+  }
+
+  #columnsOf(statement: Prepared): readonly Column[] {
+    if (statement.columns.length > 0) return this.#told(statement.columns, statement);
+    throw this.#invalid('invalid_statement', 'the statement gives no rows, so it is no report');
+  }
+
+  #told(definitions: readonly ColumnDefinition[], { offset }: Prepared): readonly Column[] {
+    return definitions.map((definition) => columnOf(definition, offset !== null));
+  }
+
+  #checkCount(given: number, taken: number): void {
+    if (given === taken) return;
+    const values = taken === 1 ? '1 argument' : `${taken} arguments`;
+    throw this.#invalid('invalid_arguments', `the query takes ${values}, ${given} were given`);
+  }
+
+  #invalid(code: DatabaseErrorCode, message: string): DatabaseError {
+    return new DatabaseError(code, `${this.#database}: ${message}`);
+  }
+}
+
+/** What an error is about. */
+interface Failing {
+  readonly signal: AbortSignal;
+  readonly doing: 'invalid_statement' | 'query_failed';
+  readonly args?: readonly Argument[];
+}
+
+/** For what is no job's. */
+function deskMark(): string {
+  return `/* dungbeetle ${randomUUID()} */ `;
+}
+
+function warningsOf({ columns, no_dates }: BinaryRows): readonly string[] {
+  return columns.flatMap(({ name }, index) => {
+    const count = no_dates[index] ?? 0;
+    if (count === 0) return [];
+    const dates =
+      count === 1
+        ? 'date that is none (0000-00-00 or in part zero)'
+        : 'dates that are none (0000-00-00 or in part zero)';
+    return [`column "${name}": ${count} ${dates} became NULL`];
+  });
+}
