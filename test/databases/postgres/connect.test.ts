@@ -1,0 +1,213 @@
+/** Connections and pools against real servers. */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { suite, type TestContext, test } from 'node:test';
+import type pg from 'pg';
+import { connect, MORTAL } from '../../../src/databases/postgres/connect.ts';
+import { clientConfig } from '../../../src/databases/postgres/dsn.ts';
+import { failureOf, isConnectionError } from '../../../src/databases/postgres/failure.ts';
+import { Pool } from '../../../src/databases/postgres/pool.ts';
+import { tempFolder } from '../../support/folder.ts';
+import { noPrivate, startPrivate } from '../../support/private-server.ts';
+import { execute, freshDatabase, servers } from '../../support/services.ts';
+import { until } from '../../support/until.ts';
+import { closing, never } from '../support.ts';
+
+async function open(
+  t: TestContext,
+  dsn: string,
+  settings?: Readonly<Record<string, string>>,
+): Promise<pg.Client> {
+  const client = await connect({
+    config: clientConfig(dsn),
+    connect_timeout_ms: 10_000,
+    ...(settings === undefined ? {} : { settings }),
+  });
+  closing(t, () => client.end());
+  return client;
+}
+
+async function shown(client: pg.Client, name: string): Promise<string> {
+  const { rows } = await client.query<Record<string, string>>(`SHOW ${name}`);
+  return Object.values(rows[0] ?? {})[0] ?? '';
+}
+
+function openPool(t: TestContext, dsn: string, max_active: number, max_idle: number): Pool {
+  const pool = new Pool({ config: clientConfig(dsn), connect_timeout_ms: 5_000, max_active, max_idle });
+  closing(t, () => pool.close());
+  return pool;
+}
+
+for (const server of servers('postgres')) {
+  suite(`connections to ${server.name}`, { skip: server.skip }, () => {
+    test('a session gives exact values, whatever the database has set', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const { pathname } = new URL(dsn);
+      const name = pathname.slice(1);
+      await execute(
+        dsn,
+        `ALTER DATABASE "${name}" SET DateStyle = 'SQL, DMY'; ALTER DATABASE "${name}" SET extra_float_digits = -5;
+         ALTER DATABASE "${name}" SET IntervalStyle = 'iso_8601'; ALTER DATABASE "${name}" SET bytea_output = 'escape'`,
+      );
+      const client = await open(t, `${dsn}?search_path=pg_catalog, "Odd name"`, MORTAL);
+      const { rows } = await client.query({
+        text: "SELECT '01/02/2024'::date::text, 0.1::float8::text, interval '1 day'::text, '\\x00'::bytea::text",
+        rowMode: 'array',
+      });
+      // 1 February: the order in which the server reads dates is its own.
+      assert.deepEqual(rows, [['2024-02-01', '0.1', '1 day', '\\x00']]);
+      assert.equal(await shown(client, 'search_path'), 'pg_catalog, "Odd name"');
+      assert.equal(await shown(client, 'lock_timeout'), '5s');
+      assert.equal(await shown(client, 'client_connection_check_interval'), '5s');
+    });
+
+    test('a connection that breaks while it is idle', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const pool = openPool(t, dsn, 2, 2);
+      const client = await pool.acquire(never());
+      pool.release(client);
+      assert.deepEqual(pool.size, { active: 0, idle: 1, waiting: 0 });
+      await execute(
+        dsn,
+        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
+      );
+      await until('it is dropped', () => pool.size.idle === 0);
+      const fresh = await pool.acquire(never());
+      assert.notEqual(fresh, client);
+      assert.equal(pool.wasIdle(fresh), false);
+      pool.release(fresh);
+    });
+
+    test('a pool: first come, first served, no more than it may, none kept beyond what it should', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const pool = openPool(t, dsn, 2, 1);
+      const one = await pool.acquire(never());
+      const two = await pool.acquire(never());
+      const order: string[] = [];
+      const stop = new AbortController();
+      const third = pool.acquire(never()).then((client) => {
+        order.push('third');
+        return client;
+      });
+      const impatient = assert.rejects(pool.acquire(stop.signal), /no longer/);
+      const fourth = pool.acquire(never()).then((client) => {
+        order.push('fourth');
+        return client;
+      });
+      assert.deepEqual(pool.size, { active: 2, idle: 0, waiting: 3 });
+      stop.abort(new Error('no longer'));
+      await impatient;
+      pool.release(one);
+      assert.equal(await third, one);
+      assert.equal(pool.wasIdle(one), true);
+      pool.release(two, { destroy: true });
+      assert.notEqual(await fourth, two);
+      assert.deepEqual(order, ['third', 'fourth']);
+      pool.release(one);
+      pool.release(one);
+      pool.release(await fourth);
+      assert.deepEqual(pool.size, { active: 0, idle: 1, waiting: 0 });
+      const waiting = await pool.acquire(never());
+      const closed = pool.close();
+      await closed;
+      pool.release(waiting);
+      const error = await pool.acquire(never()).catch((caught: unknown) => caught);
+      assert.equal(failureOf(error, 'db "x"', 'query_failed').transient, true);
+    });
+
+    test('what the server says, by kind, without values', async (t) => {
+      const client = await open(t, await freshDatabase(t, server));
+      const failing: readonly [string, string, boolean, RegExp][] = [
+        [
+          "SELECT 's3cret'::int",
+          'query_failed',
+          false,
+          /: invalid input syntax for type integer at line 1 \(SQLSTATE 22P02\)$/,
+        ],
+        ["SELECT '99999999999'::int", 'query_failed', false, /value "…" is out of range/],
+        [
+          'SELEC 1',
+          'invalid_statement',
+          false,
+          /syntax error at or near "SELEC" at line 1 \(SQLSTATE 42601\)/,
+        ],
+        ['SELECT\n\n nothing', 'invalid_statement', false, /column "nothing" does not exist at line 3/],
+        ['SELECT 1/0', 'query_failed', false, /division by zero/],
+        ['SET statement_timeout = 10; SELECT pg_sleep(5)', 'query_failed', true, /statement timeout/],
+        [
+          'SET TRANSACTION READ ONLY; CREATE TABLE x (y int)',
+          'invalid_statement',
+          false,
+          /read-only transaction/,
+        ],
+      ];
+      for (const [sql, code, transient, message] of failing) {
+        const error = await client.query(sql).catch((caught: unknown) => caught);
+        const failure = failureOf(error, 'db "x"', 'query_failed', { sql });
+        assert.deepEqual([failure.code, failure.transient], [code, transient], failure.message);
+        assert.match(failure.message, message);
+        assert.match(failure.message, /^db "x": /);
+        assert.doesNotMatch(failure.message, /s3cret|99999/);
+      }
+      const error = await client
+        .query('SELECT pg_terminate_backend(pg_backend_pid())')
+        .catch((caught: unknown) => caught);
+      assert.equal(isConnectionError(error), true);
+      const failure = failureOf(error, 'db "x"', 'query_failed');
+      assert.deepEqual([failure.code, failure.transient], ['unavailable', true]);
+    });
+  });
+}
+
+test('a server that takes connections and says nothing', async (t) => {
+  const silent = createServer(() => {}).listen(0, '127.0.0.1');
+  t.after(() => silent.close());
+  await until('it listens', () => silent.listening);
+  const address = silent.address();
+  assert.ok(address !== null && typeof address !== 'string');
+  const config = clientConfig(`postgres://u:s3cret@127.0.0.1:${address.port}/d`);
+  await assert.rejects(connect({ config, connect_timeout_ms: 100 }), /no connection within 0.1 s/);
+  const stop = new AbortController();
+  const aborted = connect({ config, connect_timeout_ms: 60_000, signal: stop.signal });
+  stop.abort(new Error('enough'));
+  await assert.rejects(aborted, /enough/);
+});
+
+for (const name of ['postgres-15', 'postgres-18'] as const) {
+  test(`TLS as sslmode says, ${name}`, { skip: noPrivate(name) }, async (t) => {
+    const server = await startPrivate(t, name, { tls: true });
+    const ca = join(tempFolder(t), 'ca.pem');
+    writeFileSync(ca, server.ca);
+    const encrypted = async (parameters: string) => {
+      const url = new URL(server.dsn);
+      url.search = parameters;
+      const client = await open(t, url.href);
+      const { rows } = await client.query('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()');
+      return rows[0].ssl as boolean;
+    };
+    assert.equal(await encrypted('sslmode=disable'), false);
+    assert.equal(await encrypted('sslmode=allow'), false);
+    for (const mode of ['prefer', 'require']) assert.equal(await encrypted(`sslmode=${mode}`), true);
+    assert.equal(await encrypted(`sslmode=verify-ca&sslrootcert=${ca}`), true);
+    assert.equal(await encrypted(`sslmode=require&sslrootcert=${ca}`), true);
+    assert.equal(await encrypted(`sslmode=verify-full&sslrootcert=${ca}`), true);
+    // No authority that Node trusts has signed it.
+    for (const mode of ['verify-ca', 'verify-full']) {
+      const error = await encrypted(`sslmode=${mode}`).catch((caught: unknown) => caught);
+      const failure = failureOf(error, 'db "x"', 'query_failed');
+      assert.equal(failure.code, 'unavailable', failure.message);
+    }
+    await assert.rejects(encrypted(`sslmode=verify-ca&sslrootcert=${ca}.missing`), { code: 'ENOENT' });
+  });
+}
+
+for (const server of servers('postgres')) {
+  test(`a server without TLS: ${server.name}`, { skip: server.skip }, async (t) => {
+    const dsn = await freshDatabase(t, server);
+    const client = await open(t, `${dsn}?sslmode=prefer`);
+    assert.equal((await client.query('SELECT 1')).rowCount, 1);
+    await assert.rejects(open(t, `${dsn}?sslmode=require`), /does not support SSL/);
+  });
+}
