@@ -1,5 +1,6 @@
 /** The tables in which the results backend keeps account of its own, and what is asked of them. */
 import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Owner, ResultColumn, ResultTable } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { ER, errorNumber, isLost, type Session } from './results-session.ts';
@@ -147,20 +148,19 @@ export const SQL = {
       store_id = VALUES(store_id), noted_at = VALUES(noted_at)`,
   lock_job: `INSERT INTO dungbeetle_fences (job_id, store_id, fence, noted_at) VALUES (?, ?, ?, ${NOW})
     ON DUPLICATE KEY UPDATE noted_at = VALUES(noted_at)`,
-  newest_fence: `SELECT fence FROM dungbeetle_fences WHERE job_id = ? AND store_id = ? FOR UPDATE`,
+  newest_fence: `SELECT fence FROM dungbeetle_fences WHERE job_id = ? AND store_id = ?`,
   register: `INSERT INTO dungbeetle_staging (token, state, job_id, store_id, fence, seq, target, created_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ${NOW})`,
   unregister: 'DELETE FROM dungbeetle_staging WHERE token = ?',
   publishing:
     "UPDATE dungbeetle_staging SET state = 'publishing', target = ?, publication = ? WHERE token = ?",
-  registered: `SELECT ${REGISTERED} FROM dungbeetle_staging WHERE token = ? FOR UPDATE`,
-  registered_of_job: `SELECT ${REGISTERED} FROM dungbeetle_staging WHERE job_id = ? FOR UPDATE`,
+  registered: `SELECT ${REGISTERED} FROM dungbeetle_staging WHERE token = ?`,
+  registered_of_job: `SELECT ${REGISTERED} FROM dungbeetle_staging WHERE job_id = ?`,
   registered_for: `SELECT ${REGISTERED} FROM dungbeetle_staging WHERE target = ?`,
   all_registered: `SELECT ${REGISTERED}, ${NOW} - created_at AS age_ms FROM dungbeetle_staging`,
   tokens: 'SELECT token FROM dungbeetle_staging',
   published: 'SELECT * FROM dungbeetle_results WHERE job_id = ?',
-  published_locked: 'SELECT * FROM dungbeetle_results WHERE job_id = ? FOR UPDATE',
-  published_as: 'SELECT job_id FROM dungbeetle_results WHERE table_name = ? AND job_id <> ? FOR UPDATE',
+  published_as: 'SELECT job_id FROM dungbeetle_results WHERE table_name = ? AND job_id <> ?',
   publish: `REPLACE INTO dungbeetle_results (job_id, table_name, task, store_id, fence, attempt, \`rows\`, bytes, columns,
       warnings, created_at, expires_at, settled, seq)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${NOW}, ${NOW} + ?, 0, ?)`,
@@ -196,9 +196,12 @@ export function isOwners(
 }
 
 /** How often a transaction is begun anew after a deadlock, or a lock that another sat on for five seconds. */
-const MOST_TRIES = 6;
+const MOST_TRIES = 8;
 
-/** Runs a short transaction; on failure it is rolled back, and tried again if it only met another. */
+/**
+ * Runs a short transaction of what is read and written of one job, whose lock comes first: what is read after it
+ * is as the last one left it. On failure it is rolled back, and tried again if it only met another.
+ */
 export async function transact<T>(db: Session, work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -211,6 +214,8 @@ export async function transact<T>(db: Session, work: () => Promise<T>): Promise<
       await db.rollback();
       const number = errorNumber(error);
       if ((number !== ER.DEADLOCK && number !== ER.LOCK_WAIT_TIMEOUT) || tries === MOST_TRIES) throw error;
+      // Those that met should not meet again.
+      await delay(Math.random() * 10 * tries);
     }
   }
 }

@@ -9,16 +9,13 @@ export interface PoolOptions {
   open(signal: AbortSignal): Promise<Session>;
 }
 
-/** A connection that was unused for this long may be gone without a word, and is asked first, ms. */
-const FRESH_MS = 1_000;
-/** How long it may take to answer, ms. */
+/** How long a connection that was unused may take to answer before a new one is made, ms. */
 const ANSWER_MS = 2_000;
 /** Unused connections are closed after this long, ms: sooner than servers and firewalls do. */
 const IDLE_MS = 60_000;
 
 interface Idle {
   readonly session: Session;
-  readonly since: number;
   readonly timer: NodeJS.Timeout;
 }
 
@@ -68,7 +65,8 @@ export class SessionPool {
       const idle = this.#idle.pop();
       if (idle === undefined) break;
       clearTimeout(idle.timer);
-      if (performance.now() - idle.since < FRESH_MS || (await answers(idle.session))) return idle.session;
+      // It may be gone without a word.
+      if (await answers(idle.session)) return idle.session;
       this.drop(idle.session);
     }
     const session = await this.#options.open(signal);
@@ -93,7 +91,7 @@ export class SessionPool {
       this.drop(session);
     }, IDLE_MS);
     timer.unref();
-    this.#idle.push({ session, since: performance.now(), timer });
+    this.#idle.push({ session, timer });
   }
 
   drop(session: Session): void {

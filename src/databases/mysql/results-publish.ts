@@ -104,7 +104,7 @@ export async function begin(db: Session, token: string, owner: Owner, patience: 
 /** Refuses an attempt that a newer one of the same store has overtaken. Another store takes over. */
 async function checkFence(db: Session, { job_id, store_id, fence }: Owner): Promise<void> {
   const noted = await db.query<{ fence: number }>(SQL.newest_fence, [job_id, store_id]);
-  const published = await db.query<Published>(SQL.published_locked, [job_id]);
+  const published = await db.query<Published>(SQL.published, [job_id]);
   const fences = [...noted, ...published.filter((each) => each.store_id === store_id)].map(
     (each) => each.fence,
   );
@@ -203,7 +203,7 @@ async function planPublication(
   const { job_id, store_id, fence } = owner;
   await db.run(SQL.lock_job, [job_id, store_id, fence]);
   const [registered] = await db.query<Registered>(SQL.registered, [token]);
-  const [earlier] = await db.query<Published>(SQL.published_locked, [job_id]);
+  const [earlier] = await db.query<Published>(SQL.published, [job_id]);
   if (registered === undefined) {
     // Somebody has completed it for us, or discarded it.
     if (earlier !== undefined && isOwners(earlier, owner))
@@ -357,7 +357,7 @@ export async function discard(
   const dropped = await dropStaging(db, staging, patience);
   if (!dropped) {
     // It may have been published after the registration was read.
-    const [now] = await db.query<Registered>(SQL.registered.replace(' FOR UPDATE', ''), [token]);
+    const [now] = await db.query<Registered>(SQL.registered, [token]);
     if (now?.state === 'publishing' && now.target !== null) {
       const found = await findTable(db, now.target);
       if (found !== null && identityOf(found.comment)?.token === token) {
@@ -433,7 +433,7 @@ export async function dropPublished(
   for (;;) {
     const outcome = await transact(db, async (): Promise<'moot' | 'done' | Registered> => {
       await db.run(SQL.note_fence, [job_id, seen.store_id, seen.fence]);
-      const [published] = await db.query<Published>(SQL.published_locked, [job_id]);
+      const [published] = await db.query<Published>(SQL.published, [job_id]);
       if (published === undefined || !isOwners(published, seen)) return 'moot';
       if (exists) {
         const { store_id, fence, seq, table_name } = published;

@@ -56,6 +56,9 @@ const FACTS = `SELECT VERSION() AS version, @@GLOBAL.local_infile AS local_file,
   COALESCE((SELECT MIN(COLLATION_NAME) FROM information_schema.COLLATIONS
     WHERE COLLATION_NAME IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin')), 'utf8mb4_bin') AS collation`;
 
+/** Without locks on the gaps between rows, in which the transactions of different jobs would meet. */
+const ISOLATION = 'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED';
+
 type ServerFacts = Pick<Session, 'flavor' | 'local_infile' | 'max_packet'>;
 
 const UNKNOWN: ServerFacts = {
@@ -91,6 +94,7 @@ export class Session {
   /** The same connection, set up, and knowing its server. */
   async #settled(): Promise<Session> {
     await this.run(SETTINGS);
+    await this.run(ISOLATION);
     const [server] = await this.query<{
       version: string;
       local_file: number;
@@ -185,7 +189,7 @@ export class Session {
       if (!alive) this.destroy();
       asking = false;
     };
-    const timer = setInterval(() => void ask(), SILENCE_MS);
+    const timer = setInterval(() => void ask(), SILENCE_MS).unref(); // the connection itself keeps the process
     try {
       return await answer;
     } catch (error) {

@@ -399,7 +399,7 @@ for (const server of servers('mysql')) {
         };
         await results.ping(never()); // so that it knows the server
         let most = 1;
-        while (fits(most + 1)) most += 1;
+        for (let step = 512; step >= 1; step /= 2) if (fits(most + step)) most += step;
         const source = rows(
           Array.from({ length: most }, (_, index) => column(`c${index}`, type, fields)),
           [Array.from({ length: most }, () => null)],
