@@ -1,4 +1,4 @@
-/** `npm test [files]`: starts the servers that tests use, runs the tests, stops the servers. */
+/** `npm test -- [options and files of node --test]`: starts the servers that tests use, runs the tests, stops the servers. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { startServers } from './services/start.ts';
 const REPORTER = fileURLToPath(new URL('services/skips.ts', import.meta.url));
 
 /** The exit code of `node --test`, with the reasons of what was skipped. */
-async function runTests(files: readonly string[], environment: Record<string, string>, signal: AbortSignal) {
+async function runTests(args: readonly string[], environment: Record<string, string>, signal: AbortSignal) {
   const folder = mkdtempSync(join(tmpdir(), 'dungbeetle-tests-'));
   const skips = join(folder, 'skips');
   try {
@@ -22,7 +22,7 @@ async function runTests(files: readonly string[], environment: Record<string, st
         ...['--test', '--test-concurrency=4'],
         ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
         ...[`--test-reporter=${REPORTER}`, `--test-reporter-destination=${skips}`],
-        ...files,
+        ...args,
       ],
       { stdio: 'inherit', env: { ...process.env, ...environment } },
     );
@@ -42,8 +42,9 @@ async function runTests(files: readonly string[], environment: Record<string, st
 async function main(given: readonly string[], signal: AbortSignal): Promise<number> {
   const servers = await startServers((line) => console.log(line), signal);
   try {
-    const files = given.length > 0 ? given : ['test/**/*.test.ts'];
-    const { code, reasons } = await runTests(files, servers.environment, signal);
+    const isFile = (argument: string) => !argument.startsWith('-');
+    const args = given.some(isFile) ? given : [...given, 'test/**/*.test.ts'];
+    const { code, reasons } = await runTests(args, servers.environment, signal);
     const { text, isMissing } = summary(reasons);
     if (text !== '') console.log(text);
     if (!isMissing || process.env['CI'] !== 'true') return code;

@@ -13,7 +13,11 @@ export interface Started {
 }
 
 /** `say` gets a line for people about each server. Ends what it has started if one fails. */
-export async function startServers(say: (line: string) => void, signal: AbortSignal): Promise<Started> {
+export async function startServers(
+  say: (line: string) => void,
+  signal: AbortSignal,
+  engines: readonly Engine[] = ENGINES,
+): Promise<Started> {
   const home = createHome();
   const servers: Server[] = [];
   const environment: Record<string, string> = { TEST_SERVERS_FOLDER: home.folder };
@@ -25,7 +29,7 @@ export async function startServers(say: (line: string) => void, signal: AbortSig
     environment[skipVariable(engine.variable)] = reason;
     say(`${engine.name} is missing: ${reason}`);
   };
-  const own = ENGINES.filter((engine) => {
+  const own = engines.filter((engine) => {
     const { [engine.variable]: dsn, [skipVariable(engine.variable)]: reason } = process.env;
     if (dsn) {
       environment[engine.variable] = dsn;

@@ -100,8 +100,11 @@ export class TcpProxy {
   }
 
   #reset(link: Link): void {
-    link.client.resetAndDestroy();
-    link.server.resetAndDestroy();
+    for (const socket of [link.client, link.server]) {
+      // One that is just saying its goodbye cannot be reset: Node would then wait for it at its exit, for ever.
+      if (socket.writableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
     this.#links.delete(link);
   }
 

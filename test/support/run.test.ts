@@ -4,12 +4,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type ServerName, skipVariable } from '../../scripts/services/engine.ts';
 import { ENGINES } from '../../scripts/services/engines.ts';
+import { REDIS } from '../../scripts/services/redis.ts';
 import { summary } from '../../scripts/services/skipped.ts';
+import { startServers } from '../../scripts/services/start.ts';
 import { tempFolder } from './folder.ts';
 import { execute, noPrivate } from './services.ts';
 import { until } from './until.ts';
@@ -105,6 +107,30 @@ test('a signal while servers start leaves nothing behind', { skip }, async (t) =
   assert.equal(await run.exited, 143, run.stderr);
   await until('all is gone', () => readdirSync(folder).length === 0);
   assert.equal(run.stdout, '');
+});
+
+test('a server that does not start ends the others, and tells why', { skip }, async () => {
+  const places: Place[] = [];
+  const engine = (name: string, program?: string): Engine => ({
+    ...REDIS,
+    variable: `TEST_${name}_URL`,
+    command(place) {
+      places.push(place);
+      return program === undefined ? REDIS.command(place) : { program, args: [] };
+    },
+  });
+  const lines: string[] = [];
+  const started = startServers((line) => lines.push(line), new AbortController().signal, [
+    engine('GOOD'),
+    engine('BAD', '/bin/false'),
+  ]);
+  await assert.rejects(started, /^Error: redis ended with code 1:/);
+  assert.deepEqual(lines.length, 1, 'the good one had started');
+  assert.equal(places.length, 2);
+  for (const place of places) {
+    assert.equal(existsSync(dirname(place.folder)), false);
+    assert.ok(await refuses(REDIS.dsn(place)));
+  }
 });
 
 const FILE = `
