@@ -63,7 +63,11 @@ export async function programs(home: Home, engine: Engine): Promise<string> {
     () => false,
   );
   if (canEnter) return found;
-  return join(await once(copy, (fresh) => run('cp', ['-R', '-p', join(found, '..'), fresh])), 'bin');
+  const made = await once(copy, async (fresh) => {
+    await run('cp', ['-R', '-p', join(found, '..'), fresh]);
+    chmodSync(fresh, 0o755);
+  });
+  return join(made, 'bin');
 }
 
 /** Makes the engine's template of a data folder, once for a run: a server of its own begins with a copy. */
@@ -89,7 +93,6 @@ async function once(path: string, make: (fresh: string) => Promise<unknown>): Pr
   mkdirSync(dirname(path), { mode: 0o711, recursive: true });
   const fresh = `${path}.${process.pid}`;
   await make(fresh);
-  chmodSync(fresh, 0o755);
   try {
     renameSync(fresh, path);
   } catch (error) {

@@ -41,7 +41,7 @@ function postgres(
     find,
     async prepare(place) {
       const passwordFile = join(place.folder, 'password');
-      writeFileSync(passwordFile, place.password, { mode: 0o644 });
+      writeFileSync(passwordFile, place.password); // in a folder that only its account and we may enter
       await run(
         join(place.programs, 'initdb'),
         [
