@@ -1,5 +1,5 @@
 /** Whom servers run as: PostgreSQL and MariaDB refuse to be root. */
-import { readFileSync } from 'node:fs';
+import { chownSync, readFileSync, writeFileSync } from 'node:fs';
 
 export interface Account {
   readonly uid: number;
@@ -15,4 +15,10 @@ export function account(names: readonly string[]): Account | null {
     if (uid !== undefined && gid !== undefined) return { uid: Number(uid), gid: Number(gid) };
   }
   throw new Error(`/etc/passwd has none of ${names.join(', ')}, nobody`);
+}
+
+/** Writes a file that only the account may read, and we; whatever our umask is. */
+export function writeFor(as: Account | null, path: string, text: string): void {
+  writeFileSync(path, text, { mode: 0o600 });
+  if (as !== null) chownSync(path, as.uid, as.gid);
 }

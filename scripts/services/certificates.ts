@@ -1,7 +1,6 @@
 /** A certificate authority of one server, and its certificate for 127.0.0.1 and localhost. */
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Account } from './accounts.ts';
+import { type Account, writeFor } from './accounts.ts';
 import type { Certificates } from './engine.ts';
 import { run } from './processes.ts';
 
@@ -16,7 +15,7 @@ export async function makeCertificates(folder: string, as: Account | null): Prom
     ...['-keyout', 'authority.key', '-out', 'authority.pem'],
   );
   await openssl('req', ...KEY, ...subject('localhost'), '-keyout', 'server.key', '-out', 'server.csr');
-  writeFileSync(join(folder, 'names'), 'subjectAltName = DNS:localhost, IP:127.0.0.1\n');
+  writeFor(as, join(folder, 'names'), 'subjectAltName = DNS:localhost, IP:127.0.0.1\n');
   await openssl(
     ...['x509', '-req', '-days', '2', '-in', 'server.csr', '-out', 'server.pem', '-extfile', 'names'],
     ...['-CA', 'authority.pem', '-CAkey', 'authority.key', '-CAcreateserial'],

@@ -1,5 +1,6 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeFor } from './accounts.ts';
 import { clickhouse } from './clickhouse-client.ts';
 import { DATABASE, type Engine, type Place, USER } from './engine.ts';
 
@@ -18,7 +19,8 @@ export const CLICKHOUSE: Engine = {
   find: () => ['/usr/sbin', '/usr/bin'].find((bin) => existsSync(join(bin, 'clickhouse-server'))) ?? null,
   command(place) {
     const config = join(place.folder, 'config.xml');
-    writeFileSync(
+    writeFor(
+      place.as,
       config,
       `<yandex>
   <logger><level>warning</level><console>true</console></logger>
@@ -39,7 +41,8 @@ export const CLICKHOUSE: Engine = {
 </yandex>\n`,
     );
     const settings = Object.entries(place.settings).map(([key, value]) => `<${key}>${value}</${key}>`);
-    writeFileSync(
+    writeFor(
+      place.as,
       join(place.folder, 'users.xml'),
       `<yandex>
   <profiles><default>${settings.join('')}</default></profiles>

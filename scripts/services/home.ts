@@ -90,7 +90,8 @@ export async function prepareTemplate(home: Home, engine: Engine): Promise<strin
 /** Makes the folder `path` if it is not there, or lets another process of the run be first; it is never half made. */
 async function once(path: string, make: (fresh: string) => Promise<unknown>): Promise<string> {
   if (existsSync(path)) return path;
-  mkdirSync(dirname(path), { mode: 0o711, recursive: true });
+  mkdirSync(dirname(path), { recursive: true });
+  chmodSync(dirname(path), 0o711);
   const fresh = `${path}.${process.pid}`;
   await make(fresh);
   try {

@@ -1,6 +1,7 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createConnection } from 'mysql2/promise';
+import { writeFor } from './accounts.ts';
 import { DATABASE, type Engine, type Place, USER } from './engine.ts';
 import { run } from './processes.ts';
 
@@ -30,7 +31,8 @@ export const MARIADB: Engine = {
     // The server's own root takes nobody from the network. Ours is there before the first connection can be.
     const init = join(place.folder, 'init.sql');
     const identity = `'${USER}'@'%'`;
-    writeFileSync(
+    writeFor(
+      place.as,
       init,
       `CREATE USER IF NOT EXISTS ${identity} IDENTIFIED BY '${place.password}';
        GRANT ALL PRIVILEGES ON *.* TO ${identity} WITH GRANT OPTION;

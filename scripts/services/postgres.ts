@@ -1,7 +1,8 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { writeFor } from './accounts.ts';
 import { DATABASE, type Engine, type Place, USER } from './engine.ts';
 import { run } from './processes.ts';
 
@@ -41,7 +42,7 @@ function postgres(
     find,
     async prepare(place) {
       const passwordFile = join(place.folder, 'password');
-      writeFileSync(passwordFile, place.password); // in a folder that only its account and we may enter
+      writeFor(place.as, passwordFile, place.password);
       await run(
         join(place.programs, 'initdb'),
         [

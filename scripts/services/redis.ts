@@ -1,5 +1,6 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeFor } from './accounts.ts';
 import type { Engine, Place } from './engine.ts';
 import { redis } from './redis-client.ts';
 
@@ -30,7 +31,7 @@ export const REDIS: Engine = {
     };
     const config = join(place.folder, 'redis.conf');
     const lines = Object.entries(settings).map(([key, value]) => `${key} ${value}\n`);
-    writeFileSync(config, lines.join(''));
+    writeFor(place.as, config, lines.join(''));
     return { program: join(place.programs, 'redis-server'), args: [config] };
   },
   async answer(place) {
