@@ -73,6 +73,8 @@ export class Catalog {
   readonly #prepared = new WeakSet<pg.Client>();
   /** The schema's OID, as SQL. */
   readonly #namespace: string;
+  /** Of the names of prepared statements: a connection may outlive a change of the search_path. */
+  readonly #suffix: string;
 
   private constructor(schema: string, template: string) {
     this.schema = schema;
@@ -81,6 +83,7 @@ export class Catalog {
     this.#fences = this.qualified('dungbeetle_fences');
     this.#survivor = this.qualified('dungbeetle_unlogged');
     this.#namespace = `${quoteLiteral(quoteName(schema))}::regnamespace`;
+    this.#suffix = createHash('sha256').update(schema).digest('hex').slice(0, 12);
   }
 
   /** Finds the catalog in the session's first schema, or makes it there. Safe for any number of processes at once. */
@@ -123,11 +126,11 @@ export class Catalog {
    */
   async begin(client: pg.Client, { job_id, store_id, fence }: Owner): Promise<State | null> {
     if (!this.#prepared.has(client)) {
-      await client.query(this.#preparation());
+      await this.#prepare(client);
       this.#prepared.add(client);
     }
     const { rows } = await client.query<{ begun: boolean; state: State }>({
-      name: 'dungbeetle_begin',
+      name: `dungbeetle_begin_${this.#suffix}`,
       text: `WITH begun AS (
         INSERT INTO ${this.#fences} AS noted (job_id, store_id, fence, noted_at)
         SELECT $1, $2, $3::bigint, ${NOW} WHERE NOT EXISTS
@@ -190,12 +193,21 @@ export class Catalog {
       ttl_ms === null ? 'NULL' : whole(Math.ceil(ttl_ms)),
       whole(owner.seq),
     ];
-    return `EXECUTE dungbeetle_publish(${values.join(', ')})`;
+    return `EXECUTE dungbeetle_publish_${this.#suffix}(${values.join(', ')})`;
+  }
+
+  async #prepare(client: pg.Client): Promise<void> {
+    try {
+      await client.query(this.#preparation());
+    } catch (error) {
+      // Prepared for a catalog that was dropped: the server reads the statement again for the new one.
+      if (sqlState(error) !== '42P05') throw error;
+    }
   }
 
   #preparation(): string {
     const newer = 'job_id = $1 AND store_id = $4 AND fence > $5';
-    return `PREPARE dungbeetle_publish(text, text, text, text, bigint, int, bigint, bigint, text, text, bigint, bigint) AS
+    return `PREPARE dungbeetle_publish_${this.#suffix}(text, text, text, text, bigint, int, bigint, bigint, text, text, bigint, bigint) AS
       WITH forgotten AS (DELETE FROM ${this.#fences} WHERE job_id = $1)
       INSERT INTO ${this.#results} (job_id, table_name, task, store_id, fence, attempt, rows, bytes, columns, warnings,
         created_at, expires_at, settled, seq)

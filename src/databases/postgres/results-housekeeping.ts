@@ -6,6 +6,7 @@ import { DatabaseError } from '../errors.ts';
 import { run } from './batch.ts';
 import { type Catalog, type Expired, isTable, type Published, publishedOf } from './catalog.ts';
 import { isConnectionError, sqlState } from './failure.ts';
+import { foreign } from './foreign.ts';
 
 /**
  * How long a table's readers are waited for, ms, when somebody waits for the table to be gone: the pause between two
@@ -58,10 +59,10 @@ export class Housekeeping {
     await this.#answer(this.#catalog.forgetOldFences(this.#client));
     // Listed first: what an attempt publishes after it was asked about is not in the list.
     const unsettled = await this.#answer(this.#catalog.unsettled(this.#client, store_id));
-    const live = await liveFences();
+    const live = await foreign(liveFences());
     for (const { job_id, fence, seq } of unsettled) {
       if (live.has(fence)) continue;
-      const verdict = await judge({ job_id, fence, seq });
+      const verdict = await foreign(judge({ job_id, fence, seq }));
       if (verdict === 'keep') await this.#answer(this.#catalog.settle(this.#client, job_id, store_id, fence));
       const its = (found: Published) => found.store_id === store_id && found.fence === fence;
       if (verdict === 'drop' && (await this.#tryDrop(job_id, its)) === 'dropped') orphans += 1;

@@ -18,6 +18,7 @@ import { Meter } from '../meter.ts';
 import { Batch, run } from './batch.ts';
 import { type Catalog, isTable, type Publication, type State, stateOf } from './catalog.ts';
 import { isConnectionError, sqlState } from './failure.ts';
+import { foreign } from './foreign.ts';
 import type { Guard } from './guard.ts';
 import { quoteName } from './quote.ts';
 import { createTable } from './results-columns.ts';
@@ -48,14 +49,6 @@ export interface Writing {
   readonly unlogged: boolean;
   /** For messages: `results "name"`. */
   readonly database: string;
-}
-
-/** An error that did not come from our server: the source's, or what `confirm` threw. */
-export class Foreign extends Error {
-  constructor(error: unknown) {
-    super('an error of somebody else', { cause: error });
-    this.name = 'Foreign';
-  }
 }
 
 /** The connection broke after COMMIT was sent, and nobody knows yet whether it was heard. */
@@ -342,14 +335,6 @@ function countLines(data: Buffer): number {
   let lines = 0;
   for (let at = data.indexOf(0x0a); at >= 0; at = data.indexOf(0x0a, at + 1)) lines += 1;
   return data.length === 0 || data.at(-1) === 0x0a ? lines : Number.NaN;
-}
-
-async function foreign<T>(promise: Promise<T>): Promise<T> {
-  try {
-    return await promise;
-  } catch (error) {
-    throw new Foreign(error);
-  }
 }
 
 function chunksOf({ body }: ResultSet, encoder: RowEncoder): AsyncIterable<Chunk> {

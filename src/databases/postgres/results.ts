@@ -18,12 +18,13 @@ import { Catalog, type State } from './catalog.ts';
 import { type ConnectOptions, connect, destroy, MORTAL, type SessionId, sessionOf } from './connect.ts';
 import { clientConfig } from './dsn.ts';
 import { isConnectionError, sqlState } from './failure.ts';
-import { Guard, type Seen } from './guard.ts';
+import { Foreign } from './foreign.ts';
+import { abortable, Guard, type Seen } from './guard.ts';
 import { Pool } from './pool.ts';
 import { type ColumnTypes, checkColumnCount, resultColumns } from './results-columns.ts';
 import { writeFailure } from './results-failure.ts';
 import { type Answering, Housekeeping } from './results-housekeeping.ts';
-import { Foreign, fenced, InDoubt, ResultWriter } from './results-write.ts';
+import { fenced, InDoubt, ResultWriter } from './results-write.ts';
 
 export interface PostgresResultsOptions {
   /** The backend's name in the configuration; errors call it `results "name"`. */
@@ -117,8 +118,7 @@ export class PostgresResults implements ResultsBackend {
     this.checkColumns(result.columns);
     const columns = resultColumns(result.columns, this.#types);
     try {
-      const catalog = await this.#openCatalog(signal);
-      const { client, guard, state } = await this.#begin(catalog, owner, signal);
+      const { catalog, client, guard, state } = await this.#begin(owner, signal);
       const writing = {
         client,
         guard,
@@ -181,27 +181,36 @@ export class PostgresResults implements ResultsBackend {
     await Promise.all(this.#background);
   }
 
-  /** A connection on which the attempt is noted to have begun. One that died while it was idle is made anew. */
+  /**
+   * A connection on which the attempt is noted to have begun. One that died while it was idle is made anew, and so is
+   * a catalog that somebody has dropped.
+   */
   async #begin(
-    catalog: Catalog,
     owner: Owner,
     signal: AbortSignal,
-  ): Promise<{ readonly client: pg.Client; readonly guard: Guard; readonly state: State }> {
-    for (;;) {
+  ): Promise<{
+    readonly catalog: Catalog;
+    readonly client: pg.Client;
+    readonly guard: Guard;
+    readonly state: State;
+  }> {
+    for (let recreated = false; ; ) {
+      const catalog = await this.#openCatalog(signal);
       const client = await this.#writers.acquire(signal);
       const guard = this.#guard(client, signal);
       try {
         const state = await guard.answer(catalog.begin(client, owner));
-        if (state !== null) return { client, guard, state };
+        if (state !== null) return { catalog, client, guard, state };
         guard.close();
         this.#writers.release(client);
       } catch (error) {
         guard.close();
         this.#writers.release(client, { destroy: true });
         if (isConnectionError(error) && this.#writers.wasIdle(client) && !signal.aborted) continue;
-        // Somebody has dropped or replaced the schema: the next report finds or makes a catalog.
-        if (sqlState(error) === '42P01') this.#catalog = null;
-        throw error;
+        if (sqlState(error) !== '42P01' || recreated) throw error;
+        this.#catalog = null;
+        recreated = true;
+        continue;
       }
       throw fenced(this.#database);
     }
@@ -222,9 +231,7 @@ export class PostgresResults implements ResultsBackend {
       this.#catalog = null;
       throw error;
     });
-    const opening = this.#catalog;
-    signal.throwIfAborted();
-    return opening;
+    return abortable(this.#catalog, signal);
   }
 
   /** Does something small over a connection that no report holds; what the server owes goes through `answer`. */
@@ -250,6 +257,7 @@ export class PostgresResults implements ResultsBackend {
       }
     } catch (error) {
       if (signal.aborted) throw signal.reason;
+      if (error instanceof Foreign) throw error.cause;
       throw writeFailure(error, this.#database, []);
     }
   }
