@@ -5,6 +5,7 @@ import type {
   Body,
   Chunk,
   Column,
+  Owner,
   ResultSet,
   ResultsBackend,
   ResultTable,
@@ -17,7 +18,7 @@ import { DatabaseError } from '../errors.ts';
 import { Meter } from '../meter.ts';
 import { failureOf } from './failure.ts';
 import { quoteName } from './quote.ts';
-import { prepareSchema, type Registered, SQL } from './results-catalog.ts';
+import { isOwners, type Published, prepareSchema, type Registered, SQL, tableOf } from './results-catalog.ts';
 import { type PlannedColumn, planColumns, unfitColumns } from './results-columns.ts';
 import { type Connector, connector } from './results-connect.ts';
 import { loadLines } from './results-load.ts';
@@ -127,7 +128,7 @@ export class MysqlResults implements ResultsBackend {
       else turn.release();
       return table;
     } catch (error) {
-      const cleaned = this.#later(turn, () => this.#takeBack(turn, token));
+      const cleaned = this.#later(turn, () => this.#takeBack(turn, token, options.owner));
       // Whoever waits for a cancel waits no longer than this; the rest is done meanwhile.
       const published = await within(CLEANING_MS, cleaned);
       // The answer to the swap was lost, not the swap.
@@ -182,10 +183,15 @@ export class MysqlResults implements ResultsBackend {
   }
 
   /** Whatever an attempt has left; gives its table if that was published after all. */
-  async #takeBack(turn: Turn, token: string): Promise<ResultTable | null> {
+  async #takeBack(turn: Turn, token: string, owner: Owner): Promise<ResultTable | null> {
     const db = await this.#session(turn, this.#closing.signal);
     const [registered] = await db.query<Registered>(SQL.registered, [token]);
-    if (registered === undefined) return null;
+    if (registered === undefined) {
+      // Somebody has ended it for us, but knew of no table that was only made afterwards.
+      await db.run(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
+      const [published] = await db.query<Published>(SQL.published, [owner.job_id]);
+      return published !== undefined && isOwners(published, owner) ? tableOf(published) : null;
+    }
     return await discard(db, registered, this.#patience(this.#closing.signal, HOUSEKEEPING_MS));
   }
 
