@@ -5,14 +5,12 @@ import type { ConnectOptions } from './connect.ts';
 import { errorNumber } from './failure.ts';
 import { quoteText } from './quote.ts';
 import { isPredecessor, MARK } from './source-marker.ts';
-import { type Member, openSession } from './source-pool.ts';
+import { type Member, openSession, type Pool } from './source-pool.ts';
 import { DoneReader, TextReader } from './source-readers.ts';
 import { COMMAND, textCommand, type Wire } from './source-wire.ts';
 
 /** How often the processlist is looked at while a session ends, ms. */
 const LOOK_MS = 10;
-/** So often in a row a session must be found without the statement. */
-const IDLE_LOOKS = 3;
 /** A session or a query that is not there any more. */
 const NO_SUCH_THREAD = 1094;
 const NO_SUCH_QUERY = 1957;
@@ -22,57 +20,48 @@ const TOO_MANY_CONNECTIONS: ReadonlySet<number> = new Set([1040, 1203, 1226]);
 /** How long a predecessor's query may take to end before its connection is ended, ms. */
 const PATIENCE_MS = 700;
 
-/** A statement that is to end. */
-export interface Target {
-  /** The session's number. */
-  readonly id: number;
-  /** What the statement begins with; nobody else's does. */
-  readonly mark: string;
-  /** Whether an answer to it is still to come; false also when the connection was lost. */
-  pending(): boolean;
-}
-
 /**
- * Kills a session over a connection of its own that counts in no pool, provided that the statement that is meant runs in
- * it: a server that was restarted gives its numbers anew. Resolves when the server no longer works on the
- * statement; rejects when that cannot be brought about in time, or is not known.
+ * Kills a session over a connection of its own that counts in no pool; on a server that takes no more, over one that
+ * `spare` has idle. Resolves when the server no longer knows
+ * it; rejects when that cannot be brought about in time, or is not known.
  *
- * The session is killed, not its statement alone, which would not wake a server that is blocked in sending.
+ * The session is killed, not its statement alone: that would be forgotten if it came just before the statement
+ * began, and would not wake a server that is blocked in sending. Told by its address too, since a server
+ * that was restarted gives its numbers anew.
  */
-export async function kill(options: ConnectOptions, target: Target, deadline_ms: number): Promise<void> {
+export async function killSession(
+  options: ConnectOptions,
+  spare: Pool,
+  { id, host }: Pick<Member, 'id' | 'host'>,
+  deadline_ms: number,
+): Promise<void> {
   const deadline = performance.now() + deadline_ms;
   const signal = AbortSignal.timeout(deadline_ms);
-  const { wire } = await openSoon({ ...options, connect_timeout_ms: deadline_ms, signal });
+  const killer = await openSoon({ ...options, connect_timeout_ms: deadline_ms, signal }, spare);
+  const { wire } = killer;
   const timer = setTimeout(() => wire.destroy(), deadline - performance.now());
-  const look = `SELECT LEFT(INFO, ${target.mark.length}) = ${quoteText(target.mark)}
-    FROM information_schema.PROCESSLIST WHERE ID = ${target.id}`;
+  const look = `SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = ${id} AND HOST = ${quoteText(host)}`;
   try {
-    let idle_looks = 0;
-    while (idle_looks < IDLE_LOOKS) {
-      const [row] = await ask(wire, look);
-      if (row === undefined) break;
-      if (row[0] === '1') {
-        await done(wire, `KILL ${target.id}`);
-      } else if (!target.pending()) {
-        // What was sent last may only be about to begin.
-        idle_looks += 1;
-      }
+    while ((await ask(wire, look)).length > 0) {
+      await done(wire, `KILL ${id}`);
       await delay(LOOK_MS);
     }
-    wire.quit();
   } finally {
     clearTimeout(timer);
-    wire.destroy();
+    if (wire.busy) wire.destroy();
+    else if (!spare.release(killer)) wire.quit();
   }
 }
 
-/** The server may be full because of the very sessions that are to be killed: others may leave meanwhile. */
-async function openSoon(options: ConnectOptions): Promise<Member> {
+/** A server that is full, perhaps of the very session that is to be killed, has no room but in those that are there. */
+async function openSoon(options: ConnectOptions, spare: Pool): Promise<Member> {
   for (;;) {
     try {
       return await openSession(options);
     } catch (error) {
       if (!TOO_MANY_CONNECTIONS.has(errorNumber(error)) || options.signal?.aborted === true) throw error;
+      const member = spare.takeIdle();
+      if (member !== null) return member;
       await delay(FULL_MS);
     }
   }

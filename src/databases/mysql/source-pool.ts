@@ -22,6 +22,9 @@ interface Waiter {
 /** A session: nobody has left anything in it. */
 export interface Member {
   readonly wire: Wire;
+  /** The server's number of it, for KILL, and whence it comes, as the server sees it. */
+  readonly id: number;
+  readonly host: string;
   readonly mariadb: boolean;
   /** It was used before it was handed out, and may have died unnoticed meanwhile. */
   reused: boolean;
@@ -67,14 +70,28 @@ export class Pool {
     }
   }
 
-  /** For a session without an answer to come: what it left behind is removed before the next caller gets it. */
-  release(member: Member): void {
-    if (!this.#active.has(member)) return;
+  /** A session that nobody uses, without waiting; null if there is none. It is given back like any other. */
+  takeIdle(): Member | null {
+    if (this.#taken >= this.#options.max_active) return null;
+    const member = this.#idle.pop();
+    if (member === undefined) return null;
+    this.#taken += 1;
+    this.#active.add(member);
+    return member;
+  }
+
+  /**
+   * For a session without an answer to come: what it left behind is removed before the next caller gets it.
+   * False: it is none of ours.
+   */
+  release(member: Member): boolean {
+    if (!this.#active.has(member)) return false;
     const cleaned = this.#clean(member)
       // One that cannot be cleaned (its connection broke, or an old server knows no reset) is not used again.
       .catch(() => this.discard(member))
       .finally(() => this.#cleaning.delete(cleaned));
     this.#cleaning.add(cleaned);
+    return true;
   }
 
   /** Ends a session at once. */
@@ -157,6 +174,8 @@ export class Pool {
   }
 }
 
+const WHO_AM_I = 'SELECT VERSION(), ID, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()';
+
 /** A session that is set up. The signal ends its making, not the session. */
 export async function openSession(options: ConnectOptions): Promise<Member> {
   const { signal } = options;
@@ -170,10 +189,16 @@ export async function openSession(options: ConnectOptions): Promise<Member> {
   const timer = setTimeout(abort, deadline - performance.now());
   try {
     signal?.throwIfAborted();
-    const version = new TextReader();
-    await prepareSession(wire, options, [textCommand(COMMAND.query, 'SELECT VERSION()'), version]);
-    const [[text = ''] = []] = await version.answer;
-    return { wire, mariadb: /mariadb/i.test(text ?? ''), reused: false };
+    const facts = new TextReader();
+    await prepareSession(wire, options, [textCommand(COMMAND.query, WHO_AM_I), facts]);
+    const [[version, id, host] = []] = await facts.answer;
+    return {
+      wire,
+      id: Number(id),
+      host: host ?? '',
+      mariadb: /mariadb/i.test(version ?? ''),
+      reused: false,
+    };
   } catch (error) {
     wire.destroy();
     signal?.throwIfAborted();

@@ -4,7 +4,7 @@ import { DatabaseError } from '../errors.ts';
 import type { ConnectOptions } from './connect.ts';
 import { executeCommand } from './source-arguments.ts';
 import type { ColumnDefinition } from './source-columns.ts';
-import { endPredecessors, kill } from './source-kill.ts';
+import { endPredecessors, killSession } from './source-kill.ts';
 import type { Member, Pool } from './source-pool.ts';
 import {
   DoneReader,
@@ -23,6 +23,8 @@ const ENDING_MS = 3_000;
 export interface SessionOptions {
   readonly pool: Pool;
   readonly connect: ConnectOptions;
+  /** Whose idle sessions may be used to end a query on a server that is full. */
+  readonly spare: Pool;
   /** Aborting makes every wait reject with its reason and ends what runs. */
   readonly signal: AbortSignal;
 }
@@ -128,7 +130,7 @@ export class Session {
   }
 
   /**
-   * Ends what runs, and the session with it, so that a cancel that comes late can hit nothing else. Resolves when
+   * Ends what runs, if anything does, and the session with it, so that a cancel that comes late can hit nothing else. Resolves when
    * the server no longer works on it, or does not answer. Of no consequence when the session is over.
    */
   stop(): Promise<void> {
@@ -137,16 +139,17 @@ export class Session {
   }
 
   async #stop(): Promise<void> {
-    const { signal, pool, connect } = this.#options;
+    const { signal, pool, connect, spare } = this.#options;
     const { wire } = this.#member;
     signal.removeEventListener('abort', this.#onAbort);
+    if (!wire.busy && wire.end === null && !signal.aborted) {
+      pool.release(this.#member);
+      return;
+    }
     try {
       this.#rows?.discard();
       // Also when the connection was lost: the server may not have noticed, and go on.
-      if (this.#sent && (wire.busy || wire.end !== null)) {
-        const target = { id: wire.id, mark: this.#mark, pending: () => wire.busy };
-        await kill(connect, target, ENDING_MS);
-      }
+      if (this.#sent) await killSession(connect, spare, this.#member, ENDING_MS);
     } catch {
       // The server cannot be reached. It ends the session itself when it finds its client gone, and the next
       // attempt looks for what is left: more cannot be done from here, and why it was stopped is told already.

@@ -43,9 +43,6 @@ export const COMMAND = {
 } as const;
 
 export class Wire {
-  readonly connection: Connection;
-  /** The server's number of the session, for KILL. */
-  readonly id: number;
   readonly #socket: Socket;
   readonly #readers: Reader[] = [];
   #end: Error | null = null;
@@ -63,8 +60,6 @@ export class Wire {
 
   /** Takes over a connection that is ready for a command. */
   constructor(connection: Connection) {
-    this.connection = connection;
-    this.id = connection.threadId;
     this.#socket = socketOf(connection);
     this.#socket.removeAllListeners('data');
     this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));

@@ -122,7 +122,12 @@ class MysqlSource implements Source {
       let session: Session | null = null;
       try {
         member = await pool.acquire(failing.signal);
-        session = new Session(member, mark, { pool, connect: this.#connect, signal: failing.signal });
+        session = new Session(member, mark, {
+          pool,
+          connect: this.#connect,
+          spare: this.#desk,
+          signal: failing.signal,
+        });
         return await work(session);
       } catch (error) {
         await session?.stop();
