@@ -153,8 +153,9 @@ function insertable(rows: readonly Values[], most: number): readonly [number, nu
   const sizes: number[] = [];
   let sum = 0;
   for (const row of rows) {
-    if (sizes.length === most || (sizes.length > 0 && sum > INSERT_BYTES)) break;
-    sum += row.reduce((bytes, value) => bytes + 9 + (value === null ? 0 : Buffer.byteLength(value)), 0);
+    const size = row.reduce((bytes, value) => bytes + 9 + (value === null ? 0 : Buffer.byteLength(value)), 0);
+    if (sizes.length === most || (sizes.length > 0 && sum + size > INSERT_BYTES)) break;
+    sum += size;
     sizes.push(sum);
   }
   const count = 2 ** Math.floor(Math.log2(sizes.length));
