@@ -88,10 +88,11 @@ const query = fc.constantFrom(
 function read(db: DatabaseSync, sql: string, width: number): string[][] {
   const names = Array.from({ length: width }, (_, index) => `c${index}`);
   const parts = names.map(
-    // %!.26e tells any two doubles apart, and -0.0 from 0.0; a blob's and a text's bytes count.
+    // %!.26e tells any two doubles apart, but for the zeros; a blob's and a text's bytes count.
     (name) =>
-      `typeof(${name}) || ' ' || CASE typeof(${name}) WHEN 'real' THEN printf('%!.26e', ${name}) WHEN 'null' THEN '' ELSE hex(${name}) END`,
+      `typeof(${name}) || ' ' || CASE typeof(${name}) WHEN 'real' THEN sign_of(${name}) || printf('%!.26e', ${name}) WHEN 'null' THEN '' ELSE hex(${name}) END`,
   );
+  db.function('sign_of', (value) => (Object.is(value, -0) ? '-' : ''));
   const rows = db.prepare(`WITH q(${names}) AS (${sql}\n) SELECT ${parts.join(', ')} FROM q`);
   rows.setReturnArrays(true);
   return rows.all() as unknown as string[][];

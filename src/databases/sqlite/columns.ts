@@ -104,6 +104,8 @@ export function typesSeen(
   table: string,
   positions: readonly number[],
 ): ReadonlyMap<number, ColumnType> {
+  // SQLite prints a negative zero as it does the other one: only its bits tell.
+  db.function('is_negative_zero', { deterministic: true }, (value) => (Object.is(value, -0) ? 1 : 0));
   const types = new Map<number, ColumnType>();
   // SQLite's limit is 2,000 columns in a result set.
   for (let from = 0; from < positions.length; from += 600) {
@@ -112,7 +114,7 @@ export function typesSeen(
     const parts = part.flatMap((at) => [
       `min(nullif(typeof(c${at}), 'null'))`,
       `max(nullif(typeof(c${at}), 'null'))`,
-      `max(CASE WHEN c${at} = 0 THEN typeof(c${at}) = 'real' AND format('%g', c${at}) = '-0' END)`,
+      `max(CASE WHEN c${at} = 0 AND typeof(c${at}) = 'real' THEN is_negative_zero(c${at}) END)`,
     ]);
     const statement = db.prepare(`SELECT ${parts.join(', ')} FROM ${table}`);
     statement.setReturnArrays(true);
