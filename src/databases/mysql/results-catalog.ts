@@ -148,7 +148,9 @@ export const SQL = {
       store_id = VALUES(store_id), noted_at = VALUES(noted_at)`,
   lock_job: `INSERT INTO dungbeetle_fences (job_id, store_id, fence, noted_at) VALUES (?, ?, ?, ${NOW})
     ON DUPLICATE KEY UPDATE noted_at = VALUES(noted_at)`,
-  newest_fence: `SELECT fence FROM dungbeetle_fences WHERE job_id = ? AND store_id = ?`,
+  newest_fence: `SELECT GREATEST(
+      COALESCE((SELECT fence FROM dungbeetle_fences WHERE job_id = ? AND store_id = ?), 0),
+      COALESCE((SELECT fence FROM dungbeetle_results WHERE job_id = ? AND store_id = ?), 0)) AS fence`,
   register: `INSERT INTO dungbeetle_staging (token, state, job_id, store_id, fence, seq, target, created_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ${NOW})`,
   unregister: 'DELETE FROM dungbeetle_staging WHERE token = ?',

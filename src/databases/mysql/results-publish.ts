@@ -103,12 +103,8 @@ export async function begin(db: Session, token: string, owner: Owner, patience: 
 
 /** Refuses an attempt that a newer one of the same store has overtaken. Another store takes over. */
 async function checkFence(db: Session, { job_id, store_id, fence }: Owner): Promise<void> {
-  const noted = await db.query<{ fence: number }>(SQL.newest_fence, [job_id, store_id]);
-  const published = await db.query<Published>(SQL.published, [job_id]);
-  const fences = [...noted, ...published.filter((each) => each.store_id === store_id)].map(
-    (each) => each.fence,
-  );
-  if (Math.max(0, ...fences) > fence) throw fenced(db.database);
+  const [newest] = await db.query<{ fence: number }>(SQL.newest_fence, [job_id, store_id, job_id, store_id]);
+  if (Number(newest?.fence) > fence) throw fenced(db.database);
 }
 
 export function fenced(database: string): DatabaseError {
