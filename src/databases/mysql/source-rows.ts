@@ -4,7 +4,6 @@
  */
 import type { Column } from '../database.ts';
 import { type FieldWriter, isDay, type Moment, shift } from '../encodings/field-writer.ts';
-import { DatabaseError } from '../errors.ts';
 import { type ColumnDefinition, fractionDigits, isUnsigned, TYPE } from './source-columns.ts';
 import type { RowForm } from './source-readers.ts';
 import { ProtocolError, readLength } from './source-wire.ts';
@@ -250,9 +249,8 @@ export class BinaryRows implements RowForm {
     return at + 1 + length;
   }
 
-  #noSuchDay(index: number): DatabaseError {
-    return new DatabaseError(
-      'query_failed',
+  #noSuchDay(index: number): Error {
+    return new Error(
       `column "${this.columns[index]?.name}", row ${this.#rows}: a date that no calendar has, such as 30 February; cast the column to CHAR in the query`,
     );
   }
@@ -276,6 +274,8 @@ const NORMAL = 2 ** -126;
 
 /** The number of fewest decimal digits that a 32-bit float tells from its neighbours. */
 export function shortest(float: number): number {
+  // Written in digits a zero has no sign.
+  if (float === 0) return float;
   // Six digits tell apart what differs in them, but among floats that have lost bits; nine always do.
   const fewest = Math.abs(float) < NORMAL ? 1 : 6;
   for (let digits = fewest; digits < 9; digits += 1) {

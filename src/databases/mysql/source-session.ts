@@ -1,6 +1,5 @@
 /** One query in a session: in a read-only transaction, ended from outside when it must be. */
 import type { Argument, Chunk, Owner } from '../database.ts';
-import { DatabaseError } from '../errors.ts';
 import type { ConnectOptions } from './connect.ts';
 import { executeCommand } from './source-arguments.ts';
 import type { ColumnDefinition } from './source-columns.ts';
@@ -163,7 +162,7 @@ export class Session {
     this.#member.wire.send([textCommand(COMMAND.query, ZONES), zones]);
     const [[zone, system] = []] = await this.#orAbort(zones.answer);
     if (`${zone} ${system}` === this.#zones) return;
-    throw new DatabaseError('query_failed', 'the query changed the time zone of its session');
+    throw new Error('the query changed the time zone of its session');
   }
 
   async #orAbort<T>(promise: Promise<T>): Promise<T> {
