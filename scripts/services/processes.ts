@@ -121,22 +121,34 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-/** Whether there is such a process; one that has ended and waits for its parent to notice counts as gone. */
-export function alive(pid: number): boolean {
-  if (process.platform === 'linux') {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      return !['Z', 'X'].includes(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3));
-    } catch {
-      return false;
-    }
-  }
+/** The letter that ps has for what it does: T when stopped by a signal, Z when it has ended; '' when it is gone. */
+function stateOf(pid: number): string {
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if (process.platform !== 'linux') {
+      return execFileSync('ps', ['-o', 'state=', '-p', String(pid)], { encoding: 'utf8' })
+        .trim()
+        .slice(0, 1);
+    }
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).slice(0, 1);
+  } catch {
+    return '';
   }
+}
+
+/** One that has ended and waits for its parent to notice is not. */
+export function alive(pid: number): boolean {
+  return !['', 'Z', 'X'].includes(stateOf(pid));
+}
+
+/** SIGSTOP for a server and its children; resolves when none of them does anything any more. */
+export async function stopAll(pid: number): Promise<number[]> {
+  signal(pid, 'SIGSTOP');
+  while (alive(pid) && stateOf(pid) !== 'T') await delay(1); // it may be about to fork
+  const all = [pid, ...children(pid)];
+  for (const one of all) signal(one, 'SIGSTOP');
+  while (all.some((one) => alive(one) && stateOf(one) !== 'T')) await delay(1);
+  return all;
 }
 
 /** Ends a server whose data nobody wants any more; resolves when it and its children are gone. */
@@ -153,8 +165,7 @@ export async function abandon(pid: number, name: NodeJS.Signals): Promise<void> 
 
 /** SIGKILL for a server and its children, as when a machine loses power; resolves when all are gone. */
 export async function killAll(pid: number): Promise<void> {
-  signal(pid, 'SIGSTOP'); // it forks no more while we look
-  const all = [pid, ...children(pid)];
+  const all = await stopAll(pid);
   for (const one of all) signal(one, 'SIGKILL');
   while (all.some(alive)) await delay(5);
 }

@@ -7,7 +7,7 @@ import { makeCertificates } from './certificates.ts';
 import type { Engine, Place } from './engine.ts';
 import { type Home, ownFolder, prepareTemplate, programs } from './home.ts';
 import { freePort } from './ports.ts';
-import { abandon, children, killAll, type Launched, launch, run, signal } from './processes.ts';
+import { abandon, children, killAll, type Launched, launch, run, signal, stopAll } from './processes.ts';
 
 // A start takes a second or two; the rest is for machines with much else to do.
 const START_DEADLINE = 60_000;
@@ -138,10 +138,9 @@ export class Server {
     await this.start();
   }
 
-  /** SIGSTOP for all its processes: connections stay, nothing answers. */
-  pause(): void {
-    signal(this.pid, 'SIGSTOP');
-    for (const child of children(this.pid)) signal(child, 'SIGSTOP');
+  /** SIGSTOP for all its processes: connections stay, nothing answers. Resolves when they are. */
+  async pause(): Promise<void> {
+    await stopAll(this.pid);
   }
 
   resume(): void {

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { createConnection as connectTcp } from 'node:net';
 import { suite, test } from 'node:test';
 import { createConnection as connectMysql } from 'mysql2/promise';
@@ -44,7 +43,7 @@ for (const name of Object.keys(KEPT) as (keyof typeof KEPT)[]) {
 
     test('paused it takes connections and says nothing; it goes on where it was', async (t) => {
       const server = await startPrivate(t, name);
-      server.pause();
+      await server.pause();
       const socket = connectTcp(server.port, '127.0.0.1'); // by its kernel
       t.after(() => socket.destroy());
       let answered = false;
@@ -53,7 +52,6 @@ for (const name of Object.keys(KEPT) as (keyof typeof KEPT)[]) {
         return rows;
       });
       await until('it is connected', () => !socket.pending);
-      assert.match(readFileSync(`/proc/${server.pid}/stat`, 'utf8'), /\) T /);
       assert.equal(answered, false);
       server.resume();
       assert.deepEqual(await asked, [[name === 'redis' ? 'PONG' : '1']]);
