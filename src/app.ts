@@ -68,24 +68,17 @@ async function start(
 
   const sources = new Map<string, Source>();
   for (const [name, db] of Object.entries(config.db)) {
-    const source = await openSource({
-      type: db.type,
-      name,
-      path: db.path,
-      max_active: db.max_active === 0 ? config.worker.concurrency : db.max_active,
-      warm_processes: db.max_idle,
-    });
+    const source = await openSource(
+      db.type === 'sqlite'
+        ? { type: db.type, name, path: db.path, max_active: db.max_active, warm_processes: db.max_idle }
+        : { ...db, name },
+    );
     closers.push(() => source.close());
     sources.set(name, source);
   }
   const backends = new Map<string, ResultsBackend>();
   for (const [name, results] of Object.entries(config.results)) {
-    const backend = await openResultsBackend({
-      type: results.type,
-      name,
-      path: results.path,
-      results_table: results.results_table,
-    });
+    const backend = await openResultsBackend({ ...results, name });
     closers.push(() => backend.close());
     backends.set(name, backend);
   }

@@ -74,10 +74,40 @@ export interface SqliteResultsConfig {
   readonly ttl_ms: number | null;
 }
 
-// One engine so far; the next one joins these unions and the tables in schema.ts.
+/** Of a server that is connected to. */
+export interface PoolConfig {
+  /** The most connections in use at once; more wait for one. */
+  readonly max_active: number;
+  /** The most connections kept open between uses. */
+  readonly max_idle: number;
+  readonly connect_timeout_ms: number;
+}
+
+export interface ServerSourceConfig extends PoolConfig {
+  readonly type: 'postgres' | 'mysql' | 'clickhouse';
+  readonly dsn: string;
+}
+
+interface ServerResultsConfig extends PoolConfig {
+  readonly dsn: string;
+  readonly results_table: string;
+  readonly ttl_ms: number | null;
+  readonly column_types: 'standard' | 'source';
+}
+
+export interface PostgresResultsConfig extends ServerResultsConfig {
+  readonly type: 'postgres';
+  readonly unlogged: boolean;
+}
+
+export interface MysqlResultsConfig extends ServerResultsConfig {
+  readonly type: 'mysql';
+}
+
+// An engine joins these unions and the tables in schema.ts.
 export type StoreConfig = SqliteStoreConfig;
-export type SourceConfig = SqliteSourceConfig;
-export type ResultsConfig = SqliteResultsConfig;
+export type SourceConfig = SqliteSourceConfig | ServerSourceConfig;
+export type ResultsConfig = SqliteResultsConfig | PostgresResultsConfig | MysqlResultsConfig;
 
 export interface Config {
   /** Absolute path of the file that was read; null: there was none, the environment had it all. */

@@ -153,7 +153,7 @@ class Reader {
     }
     const entries: Record<string, Entry> = Object.create(null);
     for (const name of names) {
-      entries[name] = this.#engine([section, name], engines, planned.databases.types, concurrency);
+      entries[name] = this.#engine([section, name], engines, [], concurrency);
     }
     return entries;
   }
@@ -193,6 +193,9 @@ class Reader {
     return engine.build(this.#section(path, engine.keys), {
       worker_concurrency,
       file: (key, dsn) => this.#sqliteFile([...path, key], dsn),
+      check: (key, why) => {
+        if (why !== null) throw new ConfigError(`${this.#where([...path, key])}: ${why}`);
+      },
     });
   }
 
@@ -250,8 +253,9 @@ class Reader {
       ['results', config.results],
       ['db', config.db],
     ] as const) {
-      for (const [name, { path }] of Object.entries(entries)) {
-        const file = identity(path);
+      for (const [name, entry] of Object.entries(entries)) {
+        if (entry.type !== 'sqlite') continue;
+        const file = identity(entry.path);
         const other = taken.get(file);
         if (other !== undefined && (section === 'results' || !other.startsWith('results.'))) {
           throw new ConfigError(

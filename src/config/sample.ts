@@ -68,8 +68,37 @@ dsn = "sqlite:results.db"
 # The name of a result table: %s is the job's id.
 results_table = "results_%s"
 # How long a result table is kept when neither the job nor its task says; 0: until it is deleted.
-# ttl = 0
+# results_ttl = 0
 # For databases with connections; without effect on a SQLite file.
+# max_active = 0
+# max_idle = 2
+# connect_timeout = "10s"
+
+# Postgres: "postgres://user:password@host:5432/database?sslmode=require" or "host=… user=… dbname=…".
+# [results.my_postgres]
+# type = "postgres"
+# dsn = "postgres://user:password@127.0.0.1:5432/reports?sslmode=prefer"
+# results_table = "results_%s"
+# results_ttl = 0
+# The types of result columns: "standard" (BIGINT, NUMERIC, DOUBLE PRECISION, TIMESTAMP, DATE, BOOLEAN, TEXT, JSON,
+# BYTEA), or "source" for the source's own where the backend has them.
+# column_types = "standard"
+# UNLOGGED tables are faster to write, and empty after a crash of their server.
+# unlogged = false
+# The most connections in use at once (0: as many as jobs run), and the most kept open between uses.
+# max_active = 0
+# max_idle = 2
+# connect_timeout = "10s"
+
+# MySQL and MariaDB ("mariadb" is the same): the Go driver's form, or "mysql://user:password@host:3306/database".
+# [results.my_mysql]
+# type = "mysql"
+# dsn = "user:password@tcp(127.0.0.1:3306)/reports"
+# results_table = "results_%s"
+# results_ttl = 0
+# column_types = "standard"
+# Postgres' key; without effect here.
+# unlogged = false
 # max_active = 0
 # max_idle = 2
 # connect_timeout = "10s"
@@ -83,6 +112,29 @@ dsn = "sqlite:my.db"
 # max_active = 0
 # max_idle = 2
 # For databases with connections; without effect on a SQLite file.
+# connect_timeout = "10s"
+
+# [db.my_postgres]
+# type = "postgres"
+# dsn = "postgres://user:password@127.0.0.1:5432/app?sslmode=prefer"
+# The most queries at once (0: as many as jobs run), and the most connections kept open between them.
+# max_active = 0
+# max_idle = 2
+# connect_timeout = "10s"
+
+# [db.my_mysql]
+# type = "mysql"
+# dsn = "user:password@tcp(127.0.0.1:3306)/app"
+# max_active = 0
+# max_idle = 2
+# connect_timeout = "10s"
+
+# ClickHouse, over HTTP: "clickhouse://user:password@host:9000/database" or "http://host:8123/database".
+# [db.my_clickhouse]
+# type = "clickhouse"
+# dsn = "clickhouse://default:@127.0.0.1:9000/default"
+# max_active = 0
+# max_idle = 2
 # connect_timeout = "10s"
 `;
 

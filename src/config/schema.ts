@@ -6,7 +6,10 @@
  * enter it in `stores`, `sources` or `backends`.
  */
 import Type, { type StaticDecode, type TObject, type TProperties } from 'typebox';
-import type { ResultsConfig, SourceConfig, StoreConfig } from './config.ts';
+import { checkDsn as checkClickhouseDsn } from '../databases/clickhouse/dsn.ts';
+import { checkDsn as checkMysqlDsn } from '../databases/mysql/dsn.ts';
+import { checkDsn as checkPostgresDsn } from '../databases/postgres/dsn.ts';
+import type { PoolConfig, ResultsConfig, SourceConfig, StoreConfig } from './config.ts';
 import { MEMORY, sqlitePath } from './sqlite.ts';
 import {
   address,
@@ -89,6 +92,8 @@ export const app = Type.Object({
 export interface Surroundings {
   /** The absolute path of a path given as `key`: below the file's folder, or the working directory. */
   file(key: string, path: string): string;
+  /** Refuses what a key was given; `why` tells what is wrong and repeats none of it. Null: nothing is. */
+  check(key: string, why: string | null): void;
   readonly worker_concurrency: number;
 }
 
@@ -106,7 +111,7 @@ function engine<Keys extends TProperties, Config>(
   return { keys, build: (values, around) => build(values as StaticDecode<TObject<Keys>>, around) };
 }
 
-const type = text('the engine', {});
+const typeKey = text('the engine', {});
 
 /**
  * The keys of a pool of connections, which sources and results backends share. SQLite has nothing to connect
@@ -127,6 +132,37 @@ const sqliteDsn = text('the file: "sqlite:file.db", "sqlite:///abs/file.db" or a
   must: 'a SQLite file: "sqlite:file.db", "sqlite:///abs/file.db" or a path, without "?"',
   // A database in memory would be a different, empty one for each connection.
   form: (dsn) => ![null, MEMORY].includes(sqlitePath(dsn)),
+});
+
+/** How a server of another machine is reached, by engine. */
+const postgresDsn = text('the server: "postgres://user:password@host:5432/database?sslmode=…"', {
+  must: 'a Postgres server: "postgres://user:password@host:5432/database?sslmode=…" or "host=… user=… dbname=…"',
+});
+const mysqlDsn = text('the server: "user:password@tcp(host:3306)/database?tls=…"', {
+  must: 'a MySQL server: "user:password@tcp(host:3306)/database?tls=…" or "mysql://user:password@host:3306/database"',
+});
+const clickhouseDsn = text('the server: "clickhouse://user:password@host:9000/database"', {
+  must: 'a ClickHouse server: "clickhouse://user:password@host:9000/database" or "http://user:password@host:8123/database"',
+});
+
+const resultsTable = text('the name of a result table, %s for the job id', {
+  default: 'results_%s',
+  must: 'a table name with one "%s" in it, for the job id, and not beginning with "sqlite_" or "dungbeetle_"',
+  form: (value) =>
+    value.split('%s').length === 2 && !/^(?:sqlite|dungbeetle)_/i.test(value) && !/\p{Cc}/u.test(value),
+});
+const resultsTtl = durationOrNone(
+  'how long a result table is kept, when neither job nor task says',
+  { min_ms: 1_000, max_ms: LONGEST_MS },
+  { default: 0 },
+);
+const columnTypes = word(
+  'the types of result columns: a few standard ones, or those of the source where the backend has them',
+  ['standard', 'source'],
+  { default: 'standard' },
+);
+const unlogged = boolean('make result tables UNLOGGED: faster, and empty after a crash of their server', {
+  default: false,
 });
 
 const retention = {
@@ -151,7 +187,11 @@ const storePath = {
 /** [job_queue.state]: the store. */
 export const stores: Readonly<Record<string, Engine<StoreConfig>>> = {
   sqlite: engine(
-    Type.Object({ type, path: text(storePath.about, { ...storePath, default: 'queue.db' }), ...retention }),
+    Type.Object({
+      type: typeKey,
+      path: text(storePath.about, { ...storePath, default: 'queue.db' }),
+      ...retention,
+    }),
     (values, { file }) => ({
       type: 'sqlite',
       path: file('path', values.path),
@@ -165,7 +205,7 @@ export const stores: Readonly<Record<string, Engine<StoreConfig>>> = {
 export const brokers: Readonly<Record<string, Engine<{ readonly path: string | null }>>> = {
   sqlite: engine(
     Type.Object({
-      type,
+      type: typeKey,
       path: Type.Optional(
         text('the same file as the store', { ...storePath, fallback: 'job_queue.state.path' }),
       ),
@@ -174,42 +214,111 @@ export const brokers: Readonly<Record<string, Engine<{ readonly path: string | n
   ),
 };
 
+/** A connect_timeout of 0, which is none to the Go server: nobody waits for ever for a server that is away. */
+const DEFAULT_CONNECT_MS = 10_000;
+
 /** [db.NAME] */
 export const sources: Readonly<Record<string, Engine<SourceConfig>>> = {
-  sqlite: engine(Type.Object({ type, dsn: sqliteDsn, ...pool }), (values, around) => ({
+  sqlite: engine(Type.Object({ type: typeKey, dsn: sqliteDsn, ...pool }), (values, around) => ({
     type: 'sqlite',
     path: around.file('dsn', values.dsn),
     max_active: values.max_active || around.worker_concurrency,
     max_idle: values.max_idle,
   })),
+  postgres: server('postgres', postgresDsn, checkPostgresDsn),
+  mysql: server('mysql', mysqlDsn, checkMysqlDsn),
+  mariadb: server('mysql', mysqlDsn, checkMysqlDsn),
+  clickhouse: server('clickhouse', clickhouseDsn, checkClickhouseDsn),
 };
+
+/** A source that is a server: all of them have the same keys. */
+function server(
+  type: 'postgres' | 'mysql' | 'clickhouse',
+  dsn: typeof postgresDsn,
+  check: (dsn: string) => string | null,
+): Engine<SourceConfig> {
+  return engine(Type.Object({ type: typeKey, dsn, ...pool }), (values, around) => {
+    around.check('dsn', check(values.dsn));
+    return { type, dsn: values.dsn, ...poolOf(values, around) };
+  });
+}
+
+function poolOf(
+  values: { readonly max_active: number; readonly max_idle: number; readonly connect_timeout: number },
+  { worker_concurrency }: Surroundings,
+): PoolConfig {
+  return {
+    max_active: values.max_active || worker_concurrency,
+    max_idle: values.max_idle,
+    connect_timeout_ms: values.connect_timeout || DEFAULT_CONNECT_MS,
+  };
+}
+
+const mysqlResults: Engine<ResultsConfig> = engine(
+  Type.Object({
+    type: typeKey,
+    dsn: mysqlDsn,
+    results_table: resultsTable,
+    results_ttl: resultsTtl,
+    column_types: columnTypes,
+    unlogged,
+    ...pool,
+  }),
+  (values, around) => {
+    around.check('dsn', checkMysqlDsn(values.dsn));
+    return {
+      type: 'mysql',
+      dsn: values.dsn,
+      results_table: values.results_table,
+      ttl_ms: values.results_ttl,
+      column_types: values.column_types,
+      ...poolOf(values, around),
+    };
+  },
+);
 
 /** [results.NAME] */
 export const backends: Readonly<Record<string, Engine<ResultsConfig>>> = {
   sqlite: engine(
     Type.Object({
-      type,
+      type: typeKey,
       dsn: sqliteDsn,
-      results_table: text('the name of a result table, %s for the job id', {
-        default: 'results_%s',
-        must: 'a table name with one "%s" in it, for the job id, and not beginning with "sqlite_" or "dungbeetle_"',
-        form: (value) =>
-          value.split('%s').length === 2 && !/^(?:sqlite|dungbeetle)_/i.test(value) && !/\p{Cc}/u.test(value),
-      }),
-      ttl: durationOrNone(
-        'how long a result table is kept, when neither job nor task says',
-        { min_ms: 1_000, max_ms: LONGEST_MS },
-        { default: 0 },
-      ),
+      results_table: resultsTable,
+      results_ttl: resultsTtl,
       ...pool,
     }),
     (values, around) => ({
       type: 'sqlite',
       path: around.file('dsn', values.dsn),
       results_table: values.results_table,
-      ttl_ms: values.ttl,
+      ttl_ms: values.results_ttl,
     }),
   ),
+  postgres: engine(
+    Type.Object({
+      type: typeKey,
+      dsn: postgresDsn,
+      results_table: resultsTable,
+      results_ttl: resultsTtl,
+      column_types: columnTypes,
+      unlogged,
+      ...pool,
+    }),
+    (values, around) => {
+      around.check('dsn', checkPostgresDsn(values.dsn));
+      return {
+        type: 'postgres',
+        dsn: values.dsn,
+        results_table: values.results_table,
+        ttl_ms: values.results_ttl,
+        column_types: values.column_types,
+        unlogged: values.unlogged,
+        ...poolOf(values, around),
+      };
+    },
+  ),
+  mysql: mysqlResults,
+  mariadb: mysqlResults,
 };
 
 /**
@@ -230,9 +339,5 @@ export const planned = {
       'read_timeout',
       'write_timeout',
     ],
-  },
-  databases: {
-    types: ['postgres', 'mysql', 'mariadb', 'clickhouse'],
-    keys: ['unlogged', 'column_types'],
   },
 } as const;

@@ -22,8 +22,8 @@ export interface Setting {
 
 /** The sections with a name of their own for each entry, and those with a type. */
 const NAMED: Readonly<Record<string, readonly string[]>> = {
-  db: keysOf(sources, planned.databases.keys),
-  results: keysOf(backends, planned.databases.keys),
+  db: keysOf(sources, []),
+  results: keysOf(backends, []),
 };
 const JOB_QUEUE: Readonly<Record<string, readonly string[]>> = {
   broker: keysOf(brokers, planned.stores.keys),

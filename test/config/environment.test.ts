@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DATABASES, place } from './support.ts';
+import { DATABASES, pathOf, place } from './support.ts';
 
 test('every kind of value comes from the environment', (t) => {
   const { load } = place(t);
@@ -44,8 +44,8 @@ test("names are matched with the file's, in any case, and new ones are made", (t
     },
   });
   assert.deepEqual(Object.keys(config.db), ['My-Ledger', 'other']);
-  assert.equal(config.db['My-Ledger']?.path, '/one.db');
-  assert.equal(config.db['other']?.path, '/two.db');
+  assert.equal(pathOf(config.db['My-Ledger']), '/one.db');
+  assert.equal(pathOf(config.db['other']), '/two.db');
   assert.equal(
     message({
       toml: `${toml}[db.my_ledger]\ntype = "sqlite"\ndsn = "x.db"\n`,
@@ -119,7 +119,11 @@ test('each mistake in the environment gets a line that names the variable and th
       'a,,b',
       'environment: DUNGBEETLE_QUEUE: must be one or more strings, none of them empty',
     ],
-    ['DUNGBEETLE_DB__NEW__DSN', 'x.db', 'config.toml: db.new.type: missing; supported: "sqlite"'],
+    [
+      'DUNGBEETLE_DB__NEW__DSN',
+      'x.db',
+      'config.toml: db.new.type: missing; supported: "sqlite", "postgres", "mysql", "mariadb", "clickhouse"',
+    ],
   ] as const) {
     assert.equal(message({ env: { [variable]: value } }), expected);
   }

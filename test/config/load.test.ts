@@ -3,7 +3,7 @@ import { linkSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { DATABASES, place } from './support.ts';
+import { DATABASES, pathOf, place } from './support.ts';
 
 test('two databases are enough; all else has defaults', (t) => {
   const { folder, load } = place(t);
@@ -93,7 +93,7 @@ meta_expiry = "1h"
 type = "sqlite"
 dsn = "sqlite:///r/results.db"
 results_table = "report_%s_v1"
-ttl = "24h"
+results_ttl = "24h"
 max_active = 3
 max_idle = 1
 connect_timeout = "2s"
@@ -165,8 +165,8 @@ test('paths of the file are relative to its folder, those of flags and environme
   assert.equal(config.file, join(folder, 'etc', 'db.toml'));
   assert.deepEqual(config.sql_directories, [join(folder, 'etc', 'tasks')]);
   assert.equal(config.store.path, join(folder, 'etc', 'queue.db'));
-  assert.equal(config.db['ledger']?.path, join(folder, 'etc', 'ledger.db'));
-  assert.equal(config.results['reports']?.path, join(folder, 'here.db'));
+  assert.equal(pathOf(config.db['ledger']), join(folder, 'etc', 'ledger.db'));
+  assert.equal(pathOf(config.results['reports']), join(folder, 'here.db'));
   const flagged = load({ toml: null, argv: [...argv, '--sql-directory', 'mine'] });
   assert.deepEqual(flagged.sql_directories, [join(folder, 'mine')]);
 });
@@ -181,7 +181,7 @@ test('the file may be missing only if it is the default one and the environment 
   };
   const config = load({ toml: null, env });
   assert.equal(config.file, null);
-  assert.equal(config.db['a']?.path, join(folder, 'a.db'));
+  assert.equal(pathOf(config.db['a']), join(folder, 'a.db'));
   assert.equal(config.store.path, join(folder, 'queue.db'));
   assert.match(message({ toml: null }), /^config\.toml: no such file; .*--config.*--new-config/);
   assert.match(message({ toml: null, env, argv: ['--config', 'my.toml'] }), /^my\.toml: no such file/);
@@ -216,7 +216,7 @@ dsn = "${second}"
 type = "sqlite"
 dsn = "${db}"
 `;
-  assert.equal(load({ toml: databases('r.db', 'r.db') }).db['ledger']?.path, join(folder, 'r.db'));
+  assert.equal(pathOf(load({ toml: databases('r.db', 'r.db') }).db['ledger']), join(folder, 'r.db'));
   assert.equal(
     message({ toml: databases('sqlite:./queue.db', 'l.db') }),
     'config.toml: results.reports.dsn: the same file as the store of the queue; give each a file of its own',
@@ -253,7 +253,7 @@ test('SQLite is written in many ways, and nothing else is taken for it', (t) => 
     ['file:///abs/a%20b.db', '/abs/a b.db'],
     ['sqlite:100%25.db', join(folder, '100%25.db')],
   ] as const) {
-    assert.equal(load({ toml: toml(dsn) }).db['ledger']?.path, path, dsn);
+    assert.equal(pathOf(load({ toml: toml(dsn) }).db['ledger']), path, dsn);
   }
   for (const dsn of [
     '',

@@ -56,11 +56,11 @@ const MISTAKES: readonly (readonly [string, string])[] = [
   [ledger('max_actve = 1'), 'config.toml: db.ledger.max_actve: unknown key; did you mean "max_active"?'],
   [
     ledger('results_table = "x_%s"'),
-    'config.toml: db.ledger.results_table: unknown key; known here: type, dsn, max_active, max_idle, connect_timeout, unlogged, column_types',
+    'config.toml: db.ledger.results_table: unknown key; known here: type, dsn, max_active, max_idle, connect_timeout',
   ],
   [
     reports('unlogged = true'),
-    'config.toml: results.reports.unlogged: unlogged is not a key of type "sqlite", which has type, dsn, results_table, ttl, max_active, max_idle, connect_timeout',
+    'config.toml: results.reports.unlogged: unlogged is not a key of type "sqlite", which has type, dsn, results_table, results_ttl, max_active, max_idle, connect_timeout',
   ],
   ...['results', '', 'a_%s_%s', 'sqlite_%s', 'DungBeetle_%s', 'a\\u0000%s'].map(
     (name) =>
@@ -69,27 +69,26 @@ const MISTAKES: readonly (readonly [string, string])[] = [
         'config.toml: results.reports.results_table: must be a table name with one "%s" in it, for the job id, and not beginning with "sqlite_" or "dungbeetle_"',
       ] as const,
   ),
-  ...['postgres', 'mysql', 'clickhouse'].map(
-    (type) =>
-      [
-        DATABASES.replace('type = "sqlite"', `type = "${type}"`),
-        `config.toml: db.ledger.type: "${type}" is not supported by this version; supported: "sqlite"`,
-      ] as const,
-  ),
   [
     DATABASES.replace('type = "sqlite"', 'type = "oracle"'),
-    'config.toml: db.ledger.type: unknown engine; supported: "sqlite"',
+    'config.toml: db.ledger.type: unknown engine; supported: "sqlite", "postgres", "mysql", "mariadb", "clickhouse"',
   ],
   [
     DATABASES.replace('type = "sqlite"', 'type = 1'),
-    'config.toml: db.ledger.type: unknown engine; supported: "sqlite"',
+    'config.toml: db.ledger.type: unknown engine; supported: "sqlite", "postgres", "mysql", "mariadb", "clickhouse"',
   ],
-  [DATABASES.replace('type = "sqlite"', ''), 'config.toml: db.ledger.type: missing; supported: "sqlite"'],
+  [
+    DATABASES.replace('type = "sqlite"', ''),
+    'config.toml: db.ledger.type: missing; supported: "sqlite", "postgres", "mysql", "mariadb", "clickhouse"',
+  ],
   [
     DATABASES.replace('dsn = "sqlite:ledger.db"', ''),
     'config.toml: db.ledger.dsn: missing; it must be a SQLite file: "sqlite:file.db", "sqlite:///abs/file.db" or a path, without "?"',
   ],
-  [`[db.x]\n${DATABASES}`, 'config.toml: db.x.type: missing; supported: "sqlite"'],
+  [
+    `[db.x]\n${DATABASES}`,
+    'config.toml: db.x.type: missing; supported: "sqlite", "postgres", "mysql", "mariadb", "clickhouse"',
+  ],
   [
     `[db."a.b"]\n${DATABASES}`,
     'config.toml: db."…": a name in [db.NAME] is 1 to 63 letters, digits, "_" and "-", beginning with a letter or a digit',
@@ -122,4 +121,23 @@ test('a BOM and CRLF are no mistakes', (t) => {
   const { load } = place(t);
   const toml = `\uFEFF${app('log_level = "warn"').replaceAll('\n', '\r\n')}`;
   assert.equal(load({ toml }).app.log_level, 'warn');
+});
+
+test('a DSN that cannot be right is refused without being repeated', (t) => {
+  const { message } = place(t);
+  for (const [type, dsn] of [
+    ['postgres', 'http://secret.example'],
+    ['postgres', 'postgres://u:secret@h/d?sslmode=sometimes'],
+    ['mysql', 'secret'],
+    ['mariadb', 'postgres://u:secret@h/d'],
+    ['clickhouse', 'postgres://u:secret@h/d'],
+  ] as const) {
+    const toml = DATABASES.replace(
+      'type = "sqlite"\ndsn = "sqlite:ledger.db"',
+      `type = "${type}"\ndsn = "${dsn}"`,
+    );
+    const told = message({ toml });
+    assert.match(told, /^config\.toml: db\.ledger\.dsn: \w/);
+    assert.doesNotMatch(told, /secret/);
+  }
 });

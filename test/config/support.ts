@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import type { Config } from '../../src/config/config.ts';
+import type { Config, ResultsConfig, SourceConfig } from '../../src/config/config.ts';
 import { ConfigError } from '../../src/config/errors.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { tempFolder } from '../support/folder.ts';
@@ -30,6 +30,12 @@ export interface Loaded {
   load(given: Given): Config;
   /** The message of the ConfigError that loading ends in. */
   message(given: Given): string;
+}
+
+/** Where a SQLite database is. */
+export function pathOf(entry: SourceConfig | ResultsConfig | undefined): string {
+  assert.ok(entry?.type === 'sqlite');
+  return entry.path;
 }
 
 export function place(t: TestContext): Loaded {

@@ -18,15 +18,22 @@ const ROOMS: Readonly<Record<string, Room>> = {
     ours: ['config', 'http', 'reports', 'tasks', 'databases', 'queue', 'util'],
     packages: ['fastify', 'pino'],
   },
-  // The configuration is for the command line and the app: every other room gets plain options.
-  config: { ours: ['util'], packages: ['typebox', 'smol-toml'] },
+  // The configuration is for the command line and the app: every other room gets plain options. How an engine's
+  // servers are named is the engine's to say.
+  config: {
+    ours: ['util', 'databases/clickhouse/dsn.ts', 'databases/mysql/dsn.ts', 'databases/postgres/dsn.ts'],
+    packages: ['typebox', 'smol-toml'],
+  },
   http: {
     ours: ['reports', 'queue', 'util'],
     packages: ['fastify', '@fastify/type-provider-typebox', 'typebox', 'pino'],
   },
   reports: { ours: ['tasks', 'databases', 'queue', 'util'], packages: ['typebox'] },
   tasks: { ours: ['util'], packages: [] },
-  databases: { ours: ['util'], packages: [] },
+  databases: {
+    ours: ['util'],
+    packages: ['@clickhouse/client', 'mysql2', 'pg', 'pg-copy-streams', 'pg-protocol'],
+  },
   queue: { ours: ['util'], packages: [] },
   util: { ours: [], packages: ['pino'] },
 };
@@ -98,6 +105,11 @@ test('the checker finds each kind of forbidden import, with its line', () => {
       'databases/mysql/x.ts',
       "import { quote } from '../sqlite/quote.ts';\n",
       "src/databases/mysql/x.ts:1: an engine imports another's databases/sqlite/quote.ts",
+    ],
+    [
+      'databases/encodings/x.ts',
+      "import { quote } from '../sqlite/quote.ts';\n",
+      "src/databases/encodings/x.ts:1: an engine imports another's databases/sqlite/quote.ts",
     ],
     [
       'databases/x.ts',

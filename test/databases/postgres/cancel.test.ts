@@ -145,7 +145,7 @@ for (const server of servers('postgres')) {
           [],
           queryOptions([{ encoding: 'copy-text' }], { owner: asker }),
         );
-        closing(t, () => result[Symbol.asyncDispose]());
+        closing(t, async () => result[Symbol.asyncDispose]());
         await until('it runs', () => running(dsn, marker(asker)));
       }
       const next = owner('again', { attempt: 2 });

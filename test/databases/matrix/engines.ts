@@ -1,0 +1,190 @@
+/** Sources and backends of the matrix: how each is opened, asked and read. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { TestContext } from 'node:test';
+import type { ColumnType, ResultsBackend, Source } from '../../../src/databases/database.ts';
+import { openResultsBackend, openSource } from '../../../src/databases/open.ts';
+import { tempFolder } from '../../support/folder.ts';
+import { execute, freshDatabase, type Service, servers } from '../../support/services.ts';
+import { closing } from '../support.ts';
+import { type Case, CLICKHOUSE, MYSQL, POSTGRES, SQLITE } from './cases.ts';
+
+const POOL = { max_active: 10, max_idle: 10, connect_timeout_ms: 10_000 };
+
+export interface SourceSide {
+  readonly source: Source;
+  /** What the source itself prints for an expression, null for NULL. */
+  print(sql: string): Promise<string | null>;
+}
+
+export interface BackendSide {
+  readonly backend: ResultsBackend;
+  /** The one value in a result table, as the backend prints it. */
+  read(table: string, type: ColumnType): Promise<string | null>;
+}
+
+export interface SourceEngine {
+  readonly name: string;
+  readonly skip: string | false;
+  readonly cases: readonly Case[];
+  open(t: TestContext): Promise<SourceSide>;
+}
+
+export interface BackendEngine {
+  readonly name: string;
+  readonly skip: string | false;
+  /** Under which name cases tell what happens here. */
+  readonly kind: 'postgres' | 'mysql' | 'sqlite';
+  open(t: TestContext): Promise<BackendSide>;
+}
+
+export const SOURCES: readonly SourceEngine[] = [
+  ...servers('postgres').map((server) => sourceOf(server, 'postgres', POSTGRES, postgresPrint)),
+  ...servers('mysql').map((server) => sourceOf(server, 'mysql', MYSQL, mysqlPrint)),
+  ...servers('clickhouse').map((server) => sourceOf(server, 'clickhouse', CLICKHOUSE, clickhousePrint)),
+  { name: 'sqlite', skip: false, cases: SQLITE, open: openSqliteSide },
+];
+
+export const BACKENDS: readonly BackendEngine[] = [
+  ...servers('postgres').map(postgresBackend),
+  ...servers('mysql').map(mysqlBackend),
+  { name: 'sqlite', skip: false, kind: 'sqlite', open: openSqliteBackend },
+];
+
+function sourceOf(
+  server: Service,
+  type: 'postgres' | 'mysql' | 'clickhouse',
+  cases: readonly Case[],
+  print: (dsn: string, sql: string) => Promise<string | null>,
+): SourceEngine {
+  return {
+    name: server.name,
+    skip: server.skip,
+    cases,
+    open: async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const source = await openSource({ type, name: 'app', dsn, ...POOL });
+      closing(t, () => source.close());
+      return { source, print: (sql) => print(dsn, sql) };
+    },
+  };
+}
+
+async function one(dsn: string, sql: string): Promise<string | null> {
+  const rows = await execute(dsn, sql);
+  assert.equal(rows.length, 1, sql);
+  return rows[0]?.[0] ?? null;
+}
+
+function postgresPrint(dsn: string, sql: string): Promise<string | null> {
+  return one(inUtc(dsn), `SELECT (${sql})::text`);
+}
+
+function mysqlPrint(dsn: string, sql: string): Promise<string | null> {
+  return one(
+    dsn,
+    /BINARY|^X'/.test(sql) ? `SELECT CONCAT('\\\\x', LOWER(HEX(${sql})))` : `SELECT CAST(${sql} AS CHAR)`,
+  );
+}
+
+function clickhousePrint(dsn: string, sql: string): Promise<string | null> {
+  if (sql === 'NULL' || sql.startsWith('CAST(NULL')) return Promise.resolve(null);
+  if (sql.startsWith('toDateTime(')) return one(dsn, `SELECT toString(${sql}, 'UTC')`);
+  return one(dsn, `SELECT ${/^\(|^\[\[|^\[|emptyArray/.test(sql) ? sql : `toString(${sql})`}`);
+}
+
+function inUtc(dsn: string): string {
+  return `${dsn}${dsn.includes('?') ? '&' : '?'}TimeZone=UTC`;
+}
+
+function postgresBackend(server: Service): BackendEngine {
+  return {
+    name: server.name,
+    skip: server.skip,
+    kind: 'postgres',
+    open: async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const backend = await openResultsBackend({
+        type: 'postgres',
+        name: 'reports',
+        dsn,
+        results_table: 'results_%s',
+        column_types: 'standard',
+        unlogged: true,
+        ...POOL,
+      });
+      closing(t, () => backend.close());
+      return { backend, read: (table) => one(inUtc(dsn), `SELECT c::text FROM "${table}"`) };
+    },
+  };
+}
+
+function mysqlBackend(server: Service): BackendEngine {
+  return {
+    name: server.name,
+    skip: server.skip,
+    kind: 'mysql',
+    open: async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const backend = await openResultsBackend({
+        type: 'mysql',
+        name: 'reports',
+        dsn,
+        results_table: 'results_%s',
+        column_types: 'standard',
+        ...POOL,
+      });
+      closing(t, () => backend.close());
+      return {
+        backend,
+        read: (table, type) =>
+          one(
+            dsn,
+            type === 'BYTES'
+              ? `SELECT CONCAT('\\\\x', LOWER(HEX(c))) FROM \`${table}\``
+              : `SELECT CAST(c AS CHAR) FROM \`${table}\``,
+          ),
+      };
+    },
+  };
+}
+
+async function openSqliteSide(t: TestContext): Promise<SourceSide> {
+  closing(t, () => {}); // before the folder's own hook: they run in order
+  const path = join(tempFolder(t), 'app.db');
+  const database = new DatabaseSync(path);
+  closing(t, () => database.close());
+  database.exec('CREATE TABLE something (a)');
+  const source = await openSource({ type: 'sqlite', name: 'app', path });
+  closing(t, () => source.close());
+  return { source, print: async (sql) => sqliteValue(database, `SELECT ${sql} AS c`) };
+}
+
+async function openSqliteBackend(t: TestContext): Promise<BackendSide> {
+  closing(t, () => {});
+  const path = join(tempFolder(t), 'results.db');
+  const backend = await openResultsBackend({ type: 'sqlite', name: 'reports', path });
+  closing(t, () => backend.close());
+  return {
+    backend,
+    read: async (table) => {
+      const database = new DatabaseSync(path, { readOnly: true, timeout: 30_000 });
+      try {
+        return sqliteValue(database, `SELECT c FROM "${table}"`);
+      } finally {
+        database.close();
+      }
+    },
+  };
+}
+
+/** SQLite's values as the others print theirs. */
+function sqliteValue(database: DatabaseSync, sql: string): string | null {
+  const statement = database.prepare(sql);
+  statement.setReadBigInts(true);
+  const value = statement.get()?.['c'] ?? null;
+  if (value === null) return null;
+  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
+  return Object.is(value, -0) ? '-0' : String(value);
+}
