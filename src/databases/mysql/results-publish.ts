@@ -111,7 +111,10 @@ export function fenced(database: string): DatabaseError {
   return new DatabaseError('fenced', `${database}: a newer attempt of the job writes the result table`);
 }
 
-/** Step 2, but for the rows. */
+/**
+ * Step 2, but for the rows. Without a primary key InnoDB numbers rows as they come and keeps them in that order, so
+ * that a plain SELECT gives them back in the query's. SQL promises no such thing: who depends on it sorts.
+ */
 export async function createStaging(
   db: Session,
   token: string,
@@ -281,7 +284,9 @@ async function rename(
     return true;
   } catch (error) {
     const number = errorNumber(error);
-    if (number === ER.NO_SUCH_TABLE || number === ER.TABLE_EXISTS) return false;
+    // MySQL 5.7 misses the file.
+    if (number === ER.NO_SUCH_TABLE || number === ER.FILE_NOT_FOUND || number === ER.TABLE_EXISTS)
+      return false;
     throw error;
   }
 }

@@ -209,6 +209,7 @@ function outcomeOf(header: ResultSetHeader): Outcome {
 
 /** Error numbers of MySQL and MariaDB that are handled here and not only told. */
 export const ER = {
+  FILE_NOT_FOUND: 1017,
   TABLE_EXISTS: 1050,
   BAD_TABLE: 1051,
   DUP_ENTRY: 1062,

@@ -16,6 +16,11 @@ const OLD = 3;
 const NEW = 5;
 const NEWEST = 7;
 
+/**
+ * Behind one command is before the next to a server whose client is dead or asleep. To a client that is cut off it is
+ * not: it does not know which.
+ */
+const WHEN = { die: ['after'], sleep: ['before'], cut: ['before', 'after'] } as const;
 /** How many commands a new connection begins with; the last of them is looked at like any other. */
 const SETTING_UP = 2;
 
@@ -55,7 +60,7 @@ type Work = (backend: ResultsBackend) => Promise<unknown>;
 
 for (const server of servers('mysql')) {
   suite(`crashes of results on ${server.name}`, { skip: server.skip, concurrency: true }, () => {
-    /** Runs `scene` with the work stopped before and behind each command that it takes. */
+    /** Runs `scene` with the work stopped at each command that it takes. */
     const atEach = async (
       t: TestContext,
       how: Stop['how'],
@@ -81,7 +86,7 @@ for (const server of servers('mysql')) {
       await whole(calm);
       const { commands } = calm.proxy;
       for (const command of stops(commands)) {
-        for (const when of ['before', 'after'] as const) {
+        for (const when of WHEN[how]) {
           const scene = await prepare({ command, when, how }, `${when} ${command}: ${commands[command]}`);
           await play(scene);
           await scene.shaky.close();

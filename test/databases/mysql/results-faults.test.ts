@@ -195,8 +195,10 @@ for (const server of servers('mysql')) {
         ),
       );
       for (const outcome of outcomes) {
-        if (outcome.status === 'rejected')
-          assert.equal(outcome.reason.code, 'fenced', String(outcome.reason));
+        if (outcome.status === 'fulfilled') continue;
+        // Overtaken: told so, or found its table locked by who takes it away.
+        const { code } = outcome.reason;
+        assert.ok(code === 'fenced' || code === 'unavailable', String(outcome.reason));
       }
       assert.equal((await catalogued(dsn, 'one'))?.['rows'], '21', 'the highest fence is the last');
       assert.equal(
