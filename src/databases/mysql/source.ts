@@ -88,7 +88,7 @@ class MysqlSource implements Source {
       this.#checkCount(args.length, statement.parameters);
       const rows = await session.execute(statement, args, (definitions) => {
         const columns = this.#told(definitions, statement);
-        onColumns(columns);
+        tell(onColumns, columns);
         const writer = encoding === 'pg-binary' ? new PgBinaryWriter(columns.length) : new CopyTextWriter();
         return new BinaryRows(definitions, columns, writer, statement.offset ?? 0);
       });
@@ -164,6 +164,7 @@ class MysqlSource implements Source {
 
   #translated(error: unknown, { signal, doing, args = [] }: Failing): unknown {
     if (signal.aborted) return signal.reason;
+    if (error instanceof Refused) return error.cause;
     return failureOf(error, this.#database, doing, { args });
   }
 
@@ -184,6 +185,17 @@ class MysqlSource implements Source {
 
   #invalid(code: DatabaseErrorCode, message: string): DatabaseError {
     return new DatabaseError(code, `${this.#database}: ${message}`);
+  }
+}
+
+/** What a caller's own function threw goes back to the caller as it is. */
+class Refused extends Error {}
+
+function tell(onColumns: QueryOptions['onColumns'], columns: readonly Column[]): void {
+  try {
+    onColumns(columns);
+  } catch (cause) {
+    throw new Refused('refused', { cause });
   }
 }
 

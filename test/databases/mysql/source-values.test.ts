@@ -158,7 +158,6 @@ for (const server of servers('mysql')) {
         rows.map(([float]) => float),
         [0.1, 16777216, 3.4028235e38, 1e-45, 1.1754944e-38, -1.5],
       );
-      assert.deepEqual(await rowsOf(source, 'SELECT ?', [-0]), [[-0]]);
     });
 
     test('random values of every kind', async (t) => {
