@@ -26,13 +26,12 @@ export async function install(
   }
   say(`installing ${[...wanted.values()].join(', ')}`);
   const failed = await withoutDaemons(async () => {
-    const update = await apt(['update'], signal);
-    if (update !== null) return new Map([...wanted.keys()].map((engine) => [engine, update]));
+    const update = await apt(['update'], signal); // fails also for a source that has nothing to do with us
     const failures = new Map<Engine, string>();
     // One after the other: what one release does not have must not keep the rest away.
     for (const [engine, name] of wanted) {
       const failure = await apt(['install', '--yes', '--no-install-recommends', name], signal);
-      if (failure !== null) failures.set(engine, failure);
+      if (failure !== null) failures.set(engine, [failure, update].filter(Boolean).join('; '));
     }
     return failures;
   });

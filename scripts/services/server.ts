@@ -68,6 +68,7 @@ export class Server {
 
   /** Resolves when it answers. */
   async start(): Promise<void> {
+    if (this.#process?.running()) throw new Error(`${this.engine.name} is running already`);
     const { program, args } = this.engine.command(this.#place);
     const { as, folder } = this.#place;
     this.#process = await launch(program, args, {
