@@ -33,6 +33,8 @@ export interface Ending {
   readonly mark: string;
   /** Whether the mark is the first column of a last line, or the last bytes of all. */
   readonly line: boolean;
+  /** Whether every line begins with a field of its own for the mark, empty in rows. */
+  readonly apart?: boolean;
   /** The most bytes from the mark to the end. */
   readonly most_bytes: number;
 }
@@ -57,9 +59,13 @@ export function wrap(query: string, columns: readonly Printed[], mark: string, o
   const value = (index: number) => `${prefix}v${index}`;
   const named = values.map((sql, index) => `${sql} AS ${value(index)}`);
   const [first, ...rest] = columns.map((_, index) => value(index));
-  // toString cuts a FixedString at its first NUL.
+  // toString puts NULs among the digits of long decimals, so those share no field with the mark.
+  const apart = columns[0]?.column.type === 'DECIMAL';
+  // It also cuts a FixedString at its first NUL.
   const text = columns[0]?.column.source_type.includes('FixedString') ? first : `toString(${first})`;
-  const shown = [`if(${at_end}, '${mark}', ${text})`, ...rest].join(', ');
+  const shown = apart
+    ? [`if(${at_end}, '${mark}', '')`, first, ...rest].join(', ')
+    : [`if(${at_end}, '${mark}', ${text})`, ...rest].join(', ');
   const left = `SELECT toUInt8(0) AS ${at_end}, ${named.join(', ')} FROM (${inner})`;
   const right = `SELECT toUInt8(1) AS ${at_end}`;
   return {
@@ -68,7 +74,8 @@ export function wrap(query: string, columns: readonly Printed[], mark: string, o
     ending: {
       mark,
       line: true,
-      most_bytes: mark.length + columns.reduce((sum, { default_bytes }) => sum + default_bytes + 1, 0),
+      apart,
+      most_bytes: mark.length + 1 + columns.reduce((sum, { default_bytes }) => sum + default_bytes + 1, 0),
     },
   };
 }

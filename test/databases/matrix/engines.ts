@@ -91,7 +91,8 @@ function mysqlPrint(dsn: string, sql: string): Promise<string | null> {
 function clickhousePrint(dsn: string, sql: string): Promise<string | null> {
   if (sql === 'NULL' || sql.startsWith('CAST(NULL')) return Promise.resolve(null);
   if (sql.startsWith('toDateTime(')) return one(dsn, `SELECT toString(${sql}, 'UTC')`);
-  return one(dsn, `SELECT ${/^\(|^\[\[|^\[|emptyArray/.test(sql) ? sql : `toString(${sql})`}`);
+  // Of long decimals toString of old servers makes something else.
+  return one(dsn, `SELECT ${sql.startsWith('toDecimal') ? sql : `toString(${sql})`}`);
 }
 
 function inUtc(dsn: string): string {
