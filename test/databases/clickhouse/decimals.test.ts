@@ -27,7 +27,7 @@ for (const server of servers('clickhouse')) {
       let n = 0n;
       for await (const batch of result.body.batches) {
         for (const row of batch) {
-          assert.deepEqual(row, [`${99999999999999999999999999n - n}.111111111`, '', n]);
+          assert.deepEqual(row, [`${99999999999999999999999999n - n}.111111111`, '', String(n)]);
           n += 1n;
         }
       }
