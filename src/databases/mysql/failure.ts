@@ -23,7 +23,7 @@ export class ServerError extends Error {
 
 /** The server's error number, or 0: the error came from the network or from us. */
 export function errorNumber(error: unknown): number {
-  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && error.errno >= 1000
+  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && error.errno > 0
     ? error.errno
     : 0;
 }
