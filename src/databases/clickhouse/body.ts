@@ -20,8 +20,6 @@ export async function* readAnswer(
   ending: Ending,
 ): AsyncGenerator<Chunk, void, void> {
   const escapes = new Escapes();
-  const fields = ending.apart === true ? new FirstFields() : null;
-  const rowsIn = (data: Buffer) => chunkOf(escapes.push(fields === null ? data : fields.without(data)));
   const most_held = HELD_BYTES + ending.most_bytes;
   const held: Buffer[] = [];
   let held_bytes = 0;
@@ -34,7 +32,7 @@ export async function* readAnswer(
         const data = held.shift() ?? chunk;
         held_bytes -= data.length;
         at_start = false;
-        yield* rowsIn(data);
+        yield* chunkOf(escapes.push(data));
       }
     }
   } catch (error) {
@@ -43,7 +41,7 @@ export async function* readAnswer(
   const tail = Buffer.concat(held);
   const end = endOfRows(tail, ending, at_start);
   if (end === null) throw failureIn(tail);
-  yield* rowsIn(tail.subarray(0, end));
+  yield* chunkOf(escapes.push(tail.subarray(0, end)));
 }
 
 /** Where the mark begins, if the answer ends with it; null: it does not. */
@@ -79,27 +77,6 @@ function countRows(data: Buffer): number {
   let rows = 0;
   for (let at = 0; at < data.length; at += 1) if (data[at] === NEWLINE) rows += 1;
   return rows;
-}
-
-/** Takes the empty first field off each line. */
-class FirstFields {
-  #at_start = true;
-
-  /** May change `data`, and gives a part of it. */
-  without(data: Buffer): Buffer {
-    let length = 0;
-    for (let at = 0; at < data.length; at += 1) {
-      const byte = data[at] ?? 0;
-      if (this.#at_start) {
-        this.#at_start = false; // the tab behind the empty field
-        continue;
-      }
-      data[length] = byte;
-      length += 1;
-      this.#at_start = byte === NEWLINE;
-    }
-    return data.subarray(0, length);
-  }
 }
 
 /** ClickHouse escapes the apostrophe too, which copy-text does not know. Everything else is the same. */

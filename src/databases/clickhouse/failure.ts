@@ -107,14 +107,15 @@ const NOT_ALLOWED = new Set([
 ]);
 /** Messages that quote values of rows: what could not be read as a number, a date, … */
 const QUOTES_VALUES = new Set([
-  6, 26, 27, 38, 41, 49, 53, 69, 70, 72, 117, 131, 190, 321, 351, 407, 467, 675, 691,
+  6, 26, 27, 38, 41, 49, 53, 69, 70, 72, 117, 131, 190, 321, 351, 376, 407, 467, 675, 691,
 ]);
 const MEMORY_LIMIT_EXCEEDED = 241;
+const SYNTAX_ERROR = 62;
 const READONLY = 164;
 const UNKNOWN_DATABASE = 81;
 
 /** Whatever the arguments are: names that do not exist, rights that are missing, a text that is no statement. */
-const OF_STATEMENT = new Set([46, 47, 60, 62, UNKNOWN_DATABASE, 115, READONLY, 291, 497]);
+const OF_STATEMENT = new Set([46, 47, 60, SYNTAX_ERROR, UNKNOWN_DATABASE, 115, READONLY, 291, 497]);
 
 /** Whether other arguments could have helped. */
 export function dependsOnArguments(error: unknown): error is ServerFailure {
@@ -168,23 +169,31 @@ function kindOf(
 
 /** The server's message in one line, without the query, values of rows or arguments. */
 function safeMessage({ code, message }: ServerFailure, args: readonly unknown[]): string {
-  let safe = message
+  // The rest of it is the query from there on, and the whole grammar of what could have stood there.
+  if (code === SYNTAX_ERROR) return `${message.split(':', 1)[0]}${lineOf(message)}`;
+  const plain = message
     .replace(/,? Stack trace[\s\S]*$/, '')
     .replace(/, e\.what\(\) = [\s\S]*$/, '')
     // Old servers say some errors twice.
     .replace(/: Code: \d+, e\.displayText\(\) = [\s\S]*$/, '')
     .replace(/\s*\(version [\s\S]*$/, '')
-    // These quote the query, with the arguments in it.
-    .replace(/: (?:While|while|In scope|in query|While processing) [\s\S]*?(?=(?: \([A-Z_]+\))?$)/, '')
+    // What follows quotes the query, up to the error's name.
     .replace(
-      /[:.,]? ?(?:while processing(?: query)?|while executing|in query|In query|in scope|In scope)\b[\s\S]*?(?=(?: \([A-Z_]+\))?$)/,
+      /[:.,]?\s*(?:while processing|while executing|in query|in scope)\b[\s\S]*?(?=(?: \([A-Z_]+\))?$)/i,
       '',
     )
-    .replace(/(failed at position \d+(?: \([^)]*\))?)[\s\S]*?(?=\.? ?Expected|$)/, '$1')
     .replace(/\s+/g, ' ')
     .trim();
-  if (QUOTES_VALUES.has(code)) safe = safe.replace(/'[^']*(?:'|$)/g, "'…'").replace(/: [^:'…]*$/, '');
+  const safe = QUOTES_VALUES.has(code)
+    ? plain.replace(/'[^']*(?:'|$)/g, "'…'").replace(/(?: uuid [^']*|: [^:'…]*)$/, '')
+    : plain;
   return redact(safe, args).slice(0, 1000);
+}
+
+/** Of the task's query, whose first line is the first of what was sent. */
+function lineOf(message: string): string {
+  const [, line] = /\(line (\d+), col \d+\)/.exec(message) ?? [];
+  return line === undefined ? '' : ` at line ${line}`;
 }
 
 /** Takes the values of arguments out of a message: messages end up in logs and job records. */

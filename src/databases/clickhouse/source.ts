@@ -299,13 +299,13 @@ function newMark(): string {
 }
 
 function describe(query: string): string {
-  return `DESCRIBE (\n${query}\n) FORMAT TabSeparated`;
+  return `DESCRIBE (${query}\n) FORMAT TabSeparated`;
 }
 
 /** A statement that fails if the query does, and runs nothing of it but, on old servers, what its analysis runs. */
 function check(query: string, { old }: Server): string {
   // Old servers look at the values of IN and of keys only when they would begin to read.
-  return old ? `SELECT * FROM (\n${query}\n) LIMIT 0 FORMAT TabSeparated` : describe(query);
+  return old ? `SELECT * FROM (${query}\n) LIMIT 0 FORMAT TabSeparated` : describe(query);
 }
 
 function limited(server: Server, timeout_ms: number | null): Server {

@@ -17,8 +17,8 @@ const asIs = (reference: string) => reference;
 const asText = (reference: string) => `toString(${reference})`;
 
 /**
- * `old`: the server prints the first day and the first second of 1970 as zeros, as ClickHouse did before 20.x; they
- * are asked for as what they are.
+ * `old`: the server prints the first day and the first second of 1970 as zeros, as ClickHouse did before 20.x, and not
+ * every decimal right; the text of these is made of what it prints right.
  */
 export function printed(name: string, type: string, old: boolean): Printed {
   const column = { name, source_type: type };
@@ -58,7 +58,8 @@ export function printed(name: string, type: string, old: boolean): Printed {
     case 'Decimal': {
       const [precision, scale = 0] = parameters.split(',').map(Number);
       if (precision === undefined || !Number.isInteger(precision) || !Number.isInteger(scale)) break;
-      return as({ type: 'DECIMAL', precision, scale }, asIs, 128);
+      const wide = old && precision - scale > DIGITS_WRITTEN_RIGHT;
+      return as({ type: 'DECIMAL', precision, scale }, wide ? wideDecimalOfOld : asIs, 128);
     }
     case 'Date':
       return as({ type: 'DATE' }, old ? dateOfOld : asIs);
@@ -117,6 +118,22 @@ function afterFunction(inner: string): string {
     if (character === ',' && depth === 0) return [...inner].slice(at + 1).join('');
   }
   return inner;
+}
+
+/**
+ * Servers of 2018 write integers of more than 20 digits past the end of a buffer where one ends just there: wrong
+ * digits, or a crash.
+ */
+const DIGITS_WRITTEN_RIGHT = 19;
+
+/** In two parts of at most 20 digits: those above the nineteenth, and the others behind a 1 that is cut off. */
+function wideDecimalOfOld(reference: string): string {
+  const unit = `toDecimal128('1${'0'.repeat(DIGITS_WRITTEN_RIGHT)}', 0)`;
+  const size = `abs(${reference})`;
+  const high = `toUInt64(${size} / ${unit})`;
+  const low = `substring(toString(${size} - toDecimal128(${high}, 0) * ${unit} + ${unit}), 2)`;
+  const digits = `if(${size} >= ${unit}, concat(toString(${high}), ${low}), toString(${size}))`;
+  return `concat(if(${reference} < 0, '-', ''), ${digits})`;
 }
 
 /** ClickHouse writes nan, inf and -inf. A comparison with NULL is NULL, which multiIf takes for false. */

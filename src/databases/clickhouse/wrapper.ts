@@ -33,8 +33,6 @@ export interface Ending {
   readonly mark: string;
   /** Whether the mark is the first column of a last line, or the last bytes of all. */
   readonly line: boolean;
-  /** Whether every line begins with a field of its own for the mark, empty in rows. */
-  readonly apart?: boolean;
   /** The most bytes from the mark to the end. */
   readonly most_bytes: number;
 }
@@ -46,9 +44,9 @@ export function wrap(query: string, columns: readonly Printed[], mark: string, o
   // Renamed first, and computed from the new names then: in old versions an expression that reads like the name of a
   // column is that column.
   const renamed = columns.map(({ column }, index) => `${quoteName(column.name)} AS ${reference(index)}`);
-  const inner = `SELECT ${renamed.join(', ')} FROM (\n${query}\n)`;
-  const values = columns.map(({ expression }, index) => (expression ?? String)(reference(index)));
+  const inner = `SELECT ${renamed.join(', ')} FROM (${query}\n)`;
   if (!old) {
+    const values = columns.map(({ expression }, index) => (expression ?? String)(reference(index)));
     return {
       sql: `SELECT ${values.join(', ')} FROM (${inner}) FORMAT CustomSeparated`,
       settings: customSeparated(mark),
@@ -57,16 +55,16 @@ export function wrap(query: string, columns: readonly Printed[], mark: string, o
   }
   const at_end = `${prefix}end`;
   const value = (index: number) => `${prefix}v${index}`;
-  const named = values.map((sql, index) => `${sql} AS ${value(index)}`);
+  // A constant that could be NULL is no condition to an old server.
+  const full = columns.map((_, index) => `materialize(${reference(index)}) AS ${prefix}m${index}`);
+  const named = columns.map(
+    ({ expression }, index) => `${(expression ?? String)(`${prefix}m${index}`)} AS ${value(index)}`,
+  );
   const [first, ...rest] = columns.map((_, index) => value(index));
-  // toString puts NULs among the digits of long decimals, so those share no field with the mark.
-  const apart = columns[0]?.column.type === 'DECIMAL';
-  // It also cuts a FixedString at its first NUL.
+  // toString cuts a FixedString at its first NUL.
   const text = columns[0]?.column.source_type.includes('FixedString') ? first : `toString(${first})`;
-  const shown = apart
-    ? [`if(${at_end}, '${mark}', '')`, first, ...rest].join(', ')
-    : [`if(${at_end}, '${mark}', ${text})`, ...rest].join(', ');
-  const left = `SELECT toUInt8(0) AS ${at_end}, ${named.join(', ')} FROM (${inner})`;
+  const shown = [`if(${at_end}, '${mark}', ${text})`, ...rest].join(', ');
+  const left = `SELECT toUInt8(0) AS ${at_end}, ${named.join(', ')} FROM (SELECT ${full.join(', ')} FROM (${inner}))`;
   const right = `SELECT toUInt8(1) AS ${at_end}`;
   return {
     sql: `SELECT ${shown} FROM (${left}) AS ${prefix}rows ANY FULL JOIN (${right}) AS ${prefix}mark USING ${at_end} FORMAT TabSeparated`,
@@ -74,8 +72,7 @@ export function wrap(query: string, columns: readonly Printed[], mark: string, o
     ending: {
       mark,
       line: true,
-      apart,
-      most_bytes: mark.length + 1 + columns.reduce((sum, { default_bytes }) => sum + default_bytes + 1, 0),
+      most_bytes: mark.length + columns.reduce((sum, { default_bytes }) => sum + default_bytes + 1, 0),
     },
   };
 }
