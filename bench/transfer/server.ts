@@ -1,0 +1,124 @@
+/** The whole server between two Postgres databases: one-row reports, and its API while four large copies run. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { Agent, request as httpRequest } from 'node:http';
+import { join } from 'node:path';
+import { TestServer } from '../../test/support/server.ts';
+import { execute } from '../../test/support/services.ts';
+import { quantile } from '../stats.ts';
+import { QUERY } from './data.ts';
+
+export interface ServerBench {
+  readonly folder: string;
+  readonly source: string;
+  readonly results: string;
+}
+
+interface Job {
+  readonly job_id: string;
+  readonly state: string;
+  readonly error: string;
+}
+
+export async function benchServer({ folder, source, results }: ServerBench): Promise<void> {
+  await execute(
+    source,
+    "CREATE TABLE one (id bigint PRIMARY KEY, name text, amount numeric); INSERT INTO one VALUES (1, 'one', 12.5)",
+  );
+  mkdirSync(join(folder, 'sql'));
+  writeFileSync(
+    join(folder, 'sql', 'tasks.sql'),
+    `-- name: one_row\nSELECT * FROM one WHERE id = $1;\n\n-- name: all_rows\n${QUERY};\n`,
+  );
+  writeFileSync(
+    join(folder, 'config.toml'),
+    `worker_concurrency = 10
+[db.source]
+type = "postgres"
+dsn = "${source}"
+max_idle = 10
+[results.results]
+type = "postgres"
+dsn = "${results}"
+unlogged = true
+max_idle = 10
+`,
+  );
+  const server = new TestServer(['--server', '127.0.0.1:0'], { cwd: folder });
+  const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+  const call = (method: string, path: string, body?: string) => send(agent, server.url + path, method, body);
+  const report = async (task: string, body: string): Promise<Job> => {
+    let job = await call('POST', `/tasks/${task}/jobs`, body);
+    while (!/SUCCESS|FAILURE|CANCELLED/.test(job.state))
+      job = await call('GET', `/jobs/${job.job_id}?wait=30s`);
+    if (job.state !== 'SUCCESS') throw new Error(`${job.state}: ${job.error}`);
+    return job;
+  };
+  try {
+    await server.started();
+    for (const [at_once, jobs] of [
+      [10, 500],
+      [1, 300],
+      [10, 3_000],
+      [10, 3_000],
+    ] as const) {
+      const times: number[] = [];
+      let left = jobs;
+      const begun = performance.now();
+      await Promise.all(
+        Array.from({ length: at_once }, async () => {
+          while (left-- > 0) {
+            const sent = performance.now();
+            await report('one_row', '{"args":["1"],"ttl":3600}');
+            times.push(performance.now() - sent);
+          }
+        }),
+      );
+      const rate = (jobs / (performance.now() - begun)) * 1000;
+      // The first round warms up.
+      if (jobs === 500) continue;
+      console.log(
+        `one-row reports postgres → postgres over HTTP, ${at_once} at once: ${Math.round(rate)}/s, p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms`,
+      );
+    }
+
+    const pings: number[] = [];
+    let copying = true;
+    const pinging = (async () => {
+      while (copying) {
+        const sent = performance.now();
+        await call('GET', '/tasks');
+        pings.push(performance.now() - sent);
+      }
+    })();
+    const begun = performance.now();
+    await Promise.all([1, 2, 3, 4].map((n) => report('all_rows', `{"job_id":"copy_${n}"}`)));
+    copying = false;
+    await pinging;
+    console.log(
+      `the API while four such copies run (${((performance.now() - begun) / 1000).toFixed(1)} s): p50 ${quantile(pings, 0.5).toFixed(1)} ms, p99 ${quantile(pings, 0.99).toFixed(1)} ms`,
+    );
+  } finally {
+    agent.destroy();
+    await server.stop('SIGKILL');
+  }
+}
+
+// Plain node:http: on two cores the client's own cost counts, and fetch costs three times as much.
+function send(agent: Agent, url: string, method: string, body?: string): Promise<Job> {
+  return new Promise((resolve, reject) => {
+    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+    const request = httpRequest(url, { agent, method, headers }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        text += chunk;
+      });
+      response.on('end', () => {
+        if (response.statusCode === 200) resolve(JSON.parse(text).data);
+        else reject(new Error(`${method} ${url}: ${response.statusCode} ${text}`));
+      });
+    });
+    request.on('error', reject);
+    request.end(body);
+  });
+}
