@@ -67,12 +67,29 @@ export class Session {
       [textCommand(COMMAND.query, ZONES), zones],
       [textCommand(COMMAND.prepare, this.#mark + sql), prepared],
     );
-    for (const [, reader] of begun) await this.#orAbort(reader.answer);
+    await this.#soon(begun.map(([, reader]) => reader.answer));
     const [[zone, system] = []] = await this.#orAbort(zones.answer);
     this.#zones = `${zone} ${system}`;
     // A statement can set the zone for itself: SET STATEMENT … FOR, or a hint.
     const offset = /time_zone/i.test(sql) ? null : offsetOf(zone ?? '', system ?? '');
     return { ...(await this.#orAbort(prepared.answer)), offset };
+  }
+
+  /**
+   * Waits for what any server answers at once. A connection that was silent for long may be gone without either side
+   * having heard of it, and what is sent into it is not answered for many minutes.
+   */
+  async #soon(answers: readonly Promise<void>[]): Promise<void> {
+    const { connect } = this.#options;
+    const timer = setTimeout(
+      () => this.#member.wire.destroy(),
+      connect.config.connect_timeout_ms ?? connect.connect_timeout_ms,
+    );
+    try {
+      for (const answer of answers) await this.#orAbort(answer);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Ends the queries that earlier attempts of the same job have left running. */
@@ -116,7 +133,7 @@ export class Session {
   async ping(): Promise<void> {
     const pong = new DoneReader();
     this.#member.wire.send([Buffer.from([COMMAND.ping]), pong]);
-    await this.#orAbort(pong.answer);
+    await this.#soon([pong.answer]);
   }
 
   /** Gives the session back; one that still works on something is ended. */

@@ -2,7 +2,7 @@
 import { DatabaseError } from '../errors.ts';
 
 /** Blanks, parentheses and comments; of comments whose text the server runs (/*!50000 … and /*M! …) the beginning. */
-const LEADING = /(?:[\s(]|--(?:[\s\p{Cc}][^\n]*)?(?:\n|$)|#[^\n]*|\/\*M?!\d*|\/\*(?!M?!)[\s\S]*?\*\/)*/uy;
+const LEADING = /(?:[\s(]+|--(?=[\s\p{Cc}]|$)[^\n]*|#[^\n]*|\/\*M?!\d*|\/\*(?!M?!)[\s\S]*?\*\/)*/uy;
 /** They write, and may give rows (INSERT … RETURNING): told before they are run. The server refuses them anyway. */
 const WRITING = /(?:insert|replace|update|delete|load|call|do|handler|lock|unlock)\b/iy;
 

@@ -137,7 +137,11 @@ for (const server of [...servers('mysql')]) {
         queryOptions([{ encoding: 'copy-text' }]),
       );
       const altered = execute(dsn, 'ALTER TABLE locked ADD b INT');
-      await until('the table is asked for', () => isRunning(dsn, 'ALTER TABLE'));
+      await until('the table is asked for', async () => {
+        const waiting = `SELECT 1 FROM information_schema.PROCESSLIST
+          WHERE INFO LIKE 'ALTER TABLE%' AND DB = DATABASE() AND STATE LIKE 'Waiting for table metadata lock%'`;
+        return (await execute(dsn, waiting)).length > 0;
+      });
       const asker = owner('blocked');
       const cancel = new AbortController();
       const reason = new Error('enough');

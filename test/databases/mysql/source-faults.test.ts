@@ -138,6 +138,19 @@ for (const server of servers('mysql')) {
       assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
     });
 
+    test('one that fell silent while it was idle is given up in time', async (t) => {
+      const { dsn, network } = await setUp(t);
+      const source = await openMysqlSource({ ...POOL, dsn: network.through(dsn), connect_timeout_ms: 300 });
+      closing(t, () => source.close());
+      await rowsOf(source, 'SELECT 1');
+      await source.ping(never());
+      network.freeze();
+      await assert.rejects(rowsOf(source, 'SELECT 1'), unavailable);
+      await assert.rejects(source.ping(never()), unavailable);
+      network.thaw();
+      assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
+    });
+
     test('a server that takes connections and says nothing is given up in time', async (t) => {
       const dsn = await freshDatabase(t, server);
       const network = await proxy(t, { port: Number(new URL(dsn).port) });
@@ -251,6 +264,20 @@ suite('mariadb of its own', { skip: noPrivate('mariadb') }, () => {
     const after = (await execute(server.dsn, 'SELECT ID FROM information_schema.PROCESSLIST')).flat();
     assert.ok(after.includes(id));
     for (const other of others) await other[Symbol.asyncDispose]();
+  });
+
+  test('by a socket in the file system', async (t) => {
+    const server = await startPrivate(t, 'mariadb');
+    const [[path = ''] = []] = await execute(server.dsn, 'SELECT @@socket');
+    const { username, password, pathname } = new URL(server.dsn);
+    const source = await openSource(t, `${username}:${password}@unix(${path})${pathname}`, 1);
+    const cancel = new AbortController();
+    const sleeping = rowsOf(source, 'SELECT SLEEP(1000)', [], { signal: cancel.signal });
+    await until('it runs', () => isRunning(server.dsn, '/* dungbeetle'));
+    cancel.abort(new Error('enough'));
+    await assert.rejects(sleeping, { message: 'enough' });
+    assert.equal(await isRunning(server.dsn, '/* dungbeetle'), false);
+    assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
   });
 
   test('TLS: whether a certificate is asked for, and whose', async (t) => {

@@ -34,6 +34,7 @@ const HOSTILE: readonly string[] = [
   '/*M! DELETE FROM */ victim RETURNING a',
   '(((/* x */ DELETE FROM victim RETURNING a)))',
   '/*!99999 SELECT */ DELETE FROM victim RETURNING a',
+  '--\nDELETE FROM victim RETURNING a',
   '-- x\n# y\nDELETE FROM victim RETURNING a',
   'SELECT 1; DELETE FROM victim',
   'SELECT 1; COMMIT; DELETE FROM victim RETURNING a',
@@ -78,6 +79,19 @@ const HOSTILE: readonly string[] = [
   'USE mysql',
   'XA START "x"',
 ];
+
+const SETTINGS = {
+  sql_mode: "'ANSI_QUOTES'",
+  time_zone: '"+05:30"',
+  group_concat_max_len: '1234',
+  collation: 'utf8mb4_bin',
+};
+
+function withParameters(dsn: string, parameters: Readonly<Record<string, string>>): string {
+  const url = new URL(dsn);
+  for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+  return url.href;
+}
 
 function refusal(code: string, message = /^db "app": /) {
   return (error: unknown) => {
@@ -291,6 +305,24 @@ for (const server of servers('mysql')) {
       await assert.rejects(rowsOf(source, 'SELECT * FROM left_over'), refusal('invalid_statement'));
       // The same connection all the time: after mistakes, too.
       assert.equal(await session(), first);
+    });
+
+    test('a session is as its DSN wants it, and stays so', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const source = await openSource(t, withParameters(dsn, SETTINGS), 1);
+      for (let round = 0; round < 2; round += 1) {
+        const sql =
+          "SELECT @@sql_mode, @@time_zone, @@group_concat_max_len, 'a' = 'A', @@collation_connection";
+        assert.deepEqual(await rowsOf(source, sql), [['ANSI_QUOTES', '+05:30', '1234', 0n, 'utf8mb4_bin']]);
+      }
+      const wrong = await openSource(t, withParameters(dsn, { no_such_variable: '1' }), 1);
+      await assert.rejects(wrong.ping(never()), /^DatabaseError: db "app": Unknown system variable/);
+      const evil = await openSource(
+        t,
+        withParameters(dsn, { lc_time_names: "en_US', autocommit = 0 -- " }),
+        1,
+      );
+      await assert.rejects(evil.ping(never()), /Unknown locale/);
     });
 
     test('what the callback for columns throws is what the query rejects with', async (t) => {
