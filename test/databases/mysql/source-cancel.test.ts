@@ -50,9 +50,10 @@ for (const server of [...servers('mysql')]) {
         cancel.abort(reason);
         await assert.rejects(query, (error) => error === reason);
         // The call rejects when the server has ended it.
+        assert.equal(await isRunning(dsn, marker(asker)), false);
         assert.ok(performance.now() - asked < 1_000);
         assert.deepEqual(await next, [[1n]]);
-        assert.equal(await running(), 0);
+        await until('nothing is left', async () => (await running()) === 0, 1_000);
         assert.equal(held.columns.length, 2);
       });
     }
