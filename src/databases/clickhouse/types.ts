@@ -59,14 +59,14 @@ export function printed(name: string, type: string, old: boolean): Printed {
       const [precision, scale = 0] = parameters.split(',').map(Number);
       if (precision === undefined || !Number.isInteger(precision) || !Number.isInteger(scale)) break;
       const wide = old && precision - scale > DIGITS_WRITTEN_RIGHT;
-      return as({ type: 'DECIMAL', precision, scale }, wide ? wideDecimalOfOld : asIs, 128);
+      return as({ type: 'DECIMAL', precision, scale }, wide ? full(wideDecimalOfOld) : asIs, 128);
     }
     case 'Date':
-      return as({ type: 'DATE' }, old ? dateOfOld : asIs);
+      return as({ type: 'DATE' }, old ? full(dateOfOld) : asIs);
     case 'Date32':
       return as({ type: 'DATE' }, asIs);
     case 'DateTime':
-      return as({ type: 'TIMESTAMPTZ' }, old ? instantOfOld : instant);
+      return as({ type: 'TIMESTAMPTZ' }, old ? full(instantOfOld) : instant);
     case 'DateTime64': {
       const digits = Number(parameters.split(',')[0]);
       return digits <= 6 ? as({ type: 'TIMESTAMPTZ' }, instant) : as({ type: 'TEXT' }, asIs);
@@ -146,6 +146,11 @@ function float(reference: string, nullable: boolean): string {
 
 function instant(reference: string): string {
   return `concat(toString(${reference}, 'UTC'), '+00')`;
+}
+
+/** Old servers take no constant that could be NULL in a condition. */
+function full(expression: (reference: string) => string): (reference: string) => string {
+  return (reference) => expression(`materialize(${reference})`);
 }
 
 function instantOfOld(reference: string): string {

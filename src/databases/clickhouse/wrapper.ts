@@ -55,16 +55,14 @@ export function wrap(query: string, columns: readonly Printed[], mark: string, o
   }
   const at_end = `${prefix}end`;
   const value = (index: number) => `${prefix}v${index}`;
-  // A constant that could be NULL is no condition to an old server.
-  const full = columns.map((_, index) => `materialize(${reference(index)}) AS ${prefix}m${index}`);
   const named = columns.map(
-    ({ expression }, index) => `${(expression ?? String)(`${prefix}m${index}`)} AS ${value(index)}`,
+    ({ expression }, index) => `${(expression ?? String)(reference(index))} AS ${value(index)}`,
   );
   const [first, ...rest] = columns.map((_, index) => value(index));
   // toString cuts a FixedString at its first NUL.
   const text = columns[0]?.column.source_type.includes('FixedString') ? first : `toString(${first})`;
   const shown = [`if(${at_end}, '${mark}', ${text})`, ...rest].join(', ');
-  const left = `SELECT toUInt8(0) AS ${at_end}, ${named.join(', ')} FROM (SELECT ${full.join(', ')} FROM (${inner}))`;
+  const left = `SELECT toUInt8(0) AS ${at_end}, ${named.join(', ')} FROM (${inner})`;
   const right = `SELECT toUInt8(1) AS ${at_end}`;
   return {
     sql: `SELECT ${shown} FROM (${left}) AS ${prefix}rows ANY FULL JOIN (${right}) AS ${prefix}mark USING ${at_end} FORMAT TabSeparated`,
