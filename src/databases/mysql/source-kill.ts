@@ -19,11 +19,13 @@ const FULL_MS = 50;
 const TOO_MANY_CONNECTIONS: ReadonlySet<number> = new Set([1040, 1203, 1226]);
 /** How long a predecessor's query may take to end before its connection is ended, ms. */
 const PATIENCE_MS = 700;
+/** How long it is waited for that to take effect, ms. */
+const ENOUGH_MS = 10_000;
 
 /**
  * Kills a session over a connection of its own that counts in no pool; on a server that takes no more, over one that
- * `spare` has idle. Resolves when the server no longer knows
- * it; rejects when that cannot be brought about in time, or is not known.
+ * `spare` has idle. Resolves when the server no longer knows it; rejects when that cannot be brought about in
+ * time, or is not known.
  *
  * The session is killed, not its statement alone: that would be forgotten if it came just before the statement
  * began, and would not wake a server that is blocked in sending. Told by its address too, since a server
@@ -68,8 +70,8 @@ async function openSoon(options: ConnectOptions, spare: Pool): Promise<Member> {
 }
 
 /**
- * Ends the queries that earlier attempts of the same job have left running. Sees those of the same user, and of
- * others where the server lets it, but kills only the former.
+ * Ends the queries that earlier attempts of the same job, by the same user, have left running. Resolves when they are
+ * gone, or when the server takes too long over it: they only read, and this attempt need not wait for them.
  */
 export async function endPredecessors({ wire, mariadb }: Member, owner: Owner): Promise<void> {
   const query = mariadb ? 'QUERY_ID' : 'NULL';
@@ -79,9 +81,10 @@ export async function endPredecessors({ wire, mariadb }: Member, owner: Owner): 
   for (;;) {
     const rows = await ask(wire, running);
     const found = rows.filter(([, , info]) => isPredecessor(info ?? '', owner));
-    if (found.length === 0) return;
+    const waited = performance.now() - begun;
+    if (found.length === 0 || waited > ENOUGH_MS) return;
     // MariaDB can be told which query is meant, so that a session's next one is safe.
-    const patient = performance.now() - begun < PATIENCE_MS;
+    const patient = waited < PATIENCE_MS;
     for (const [id, query_id] of found) {
       if (!patient) await done(wire, `KILL ${Number(id)}`);
       else if (query_id === null) await done(wire, `KILL QUERY ${Number(id)}`);

@@ -17,13 +17,15 @@ import { limitOf, offsetOf, ZONES } from './source-settings.ts';
 import { COMMAND, textCommand } from './source-wire.ts';
 
 /** How long ending a query may take with a server that does not answer, ms. */
-const ENDING_MS = 3_000;
+const ENDING_MS = 5_000;
 
 export interface SessionOptions {
   readonly pool: Pool;
   readonly connect: ConnectOptions;
   /** Whose idle sessions may be used to end a query on a server that is full. */
   readonly spare: Pool;
+  /** Those that are not over: each is in it from its beginning to its end. */
+  readonly open: Set<Session>;
   /** Aborting makes every wait reject with its reason and ends what runs. */
   readonly signal: AbortSignal;
 }
@@ -50,6 +52,7 @@ export class Session {
     this.#member = member;
     this.#mark = mark;
     this.#options = options;
+    options.open.add(this);
     options.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
@@ -140,17 +143,18 @@ export class Session {
   finish(): void {
     if (this.#over !== null) return;
     this.#over = Promise.resolve();
+    this.#options.open.delete(this);
     this.#options.signal.removeEventListener('abort', this.#onAbort);
     if (this.#member.wire.busy) this.#options.pool.discard(this.#member);
     else this.#options.pool.release(this.#member);
   }
 
   /**
-   * Ends what runs, if anything does, and the session with it, so that a cancel that comes late can hit nothing else. Resolves when
-   * the server no longer works on it, or does not answer. Of no consequence when the session is over.
+   * Ends what runs, if anything does, and the session with it, so that a cancel that comes late can hit nothing else.
+   * Resolves when the server no longer works on it, or does not answer. Of no consequence when the session is over.
    */
   stop(): Promise<void> {
-    this.#over ??= this.#stop();
+    this.#over ??= this.#stop().finally(() => this.#options.open.delete(this));
     return this.#over;
   }
 

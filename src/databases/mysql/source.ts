@@ -54,6 +54,7 @@ class MysqlSource implements Source {
   readonly #queries: Pool;
   /** A connection of its own for what is quick, so that it never waits behind long queries. */
   readonly #desk: Pool;
+  readonly #open = new Set<Session>();
 
   constructor({ name, dsn, max_active, max_idle, connect_timeout_ms }: MysqlSourceOptions) {
     this.#database = `db "${name}"`;
@@ -103,7 +104,9 @@ class MysqlSource implements Source {
     });
   }
 
+  /** Ends what still runs, too. */
   async close(): Promise<void> {
+    await Promise.all([...this.#open].map((session) => session.stop()));
     await Promise.all([this.#queries.close(), this.#desk.close()]);
   }
 
@@ -126,6 +129,7 @@ class MysqlSource implements Source {
           pool,
           connect: this.#connect,
           spare: this.#desk,
+          open: this.#open,
           signal: failing.signal,
         });
         return await work(session);

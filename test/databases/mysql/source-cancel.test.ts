@@ -51,9 +51,9 @@ for (const server of [...servers('mysql')]) {
         await assert.rejects(query, (error) => error === reason);
         // The call rejects when the server has ended it.
         assert.equal(await isRunning(dsn, marker(asker)), false);
-        assert.ok(performance.now() - asked < 1_000);
+        assert.ok(performance.now() - asked < 5_000);
         assert.deepEqual(await next, [[1n]]);
-        await until('nothing is left', async () => (await running()) === 0, 1_000);
+        await until('nothing is left', async () => (await running()) === 0);
         assert.equal(held.columns.length, 2);
       });
     }

@@ -131,7 +131,7 @@ for (const server of servers('mysql')) {
       cancel.abort(reason);
       await reading;
       await result[Symbol.asyncDispose]();
-      assert.ok(performance.now() - asked < 5_000);
+      assert.ok(performance.now() - asked < 15_000);
       network.thaw();
       // The server is told of the connection's end now, and ends the query.
       await until('it has ended', async () => !(await isRunning(dsn, marker(asker))));
@@ -235,7 +235,7 @@ suite('mariadb of its own', { skip: noPrivate('mariadb') }, () => {
       const asked = performance.now();
       cancel.abort(reason);
       await assert.rejects(stuck, (error) => error === reason);
-      assert.ok(performance.now() - asked < 1_000);
+      assert.ok(performance.now() - asked < 5_000);
       assert.equal(await isRunning(server.dsn, marker(asker)), false);
       // A session leaves the list a little before its place is free.
       const rows = await until('there is room', () => rowsOf(source, 'SELECT 4').catch(() => undefined));

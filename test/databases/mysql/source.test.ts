@@ -363,12 +363,15 @@ for (const server of servers('mysql')) {
       assert.equal(rows, 250_000);
     });
 
-    test('it answers, and says so when it is closed', async (t) => {
-      const { source } = await setUp(t);
+    test('it answers until it is closed, which ends what runs', async (t) => {
+      const { dsn, source } = await setUp(t);
       await source.ping(never());
-      const sleeping = rowsOf(source, 'SELECT SLEEP(1000)');
+      const asker = owner('asleep');
+      const sleeping = rowsOf(source, 'SELECT SLEEP(1000)', [], { owner: asker });
       const closed = assert.rejects(sleeping, (error) => error instanceof DatabaseError);
+      await until('it runs', () => isRunning(dsn, marker(asker)));
       await source.close();
+      assert.equal(await isRunning(dsn, marker(asker)), false);
       await closed;
       await assert.rejects(source.ping(never()), /^DatabaseError: db "app": .*closed/);
     });
