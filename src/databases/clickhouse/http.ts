@@ -49,8 +49,12 @@ export class Http {
    * be read. Rejects with the signal's reason, a `ServerFailure` or a `ConnectionFailure`. Aborting ends the body too.
    */
   async send(sql: string, options: RequestOptions): Promise<http.IncomingMessage> {
+    return this.#send(sql, options, false);
+  }
+
+  async #send(sql: string, options: RequestOptions, repeatable: boolean): Promise<http.IncomingMessage> {
     options.signal.throwIfAborted();
-    const response = await this.#open(sql, options);
+    const response = await this.#open(sql, options, repeatable);
     if (response.statusCode === 200) return response;
     const text = await readAll(response, MOST_ERROR_BYTES, options.signal);
     throw ServerFailure.ofAnswer(text.toString(), response.statusCode ?? 0);
@@ -62,7 +66,8 @@ export class Http {
   }
 
   async askBytes(sql: string, { parameters = {}, signal }: RequestOptions): Promise<Buffer> {
-    const response = await this.send(sql, { parameters: { ...parameters, wait_end_of_query: '1' }, signal });
+    const options = { parameters: { ...parameters, wait_end_of_query: '1' }, signal };
+    const response = await this.#send(sql, options, true);
     const answer = await readAll(response, Number.POSITIVE_INFINITY, signal);
     // An answer of 200 may hold nothing but an error, when a query is killed before it has begun to answer.
     const failure = ServerFailure.ofLastLine(answer.toString());
@@ -74,21 +79,20 @@ export class Http {
     this.#agent.destroy();
   }
 
-  #open(sql: string, options: RequestOptions, again = false): Promise<http.IncomingMessage> {
+  #open(sql: string, options: RequestOptions, repeatable: boolean): Promise<http.IncomingMessage> {
     const { config, connect_timeout_ms } = this.#options;
     const { promise, resolve, reject } = Promise.withResolvers<http.IncomingMessage>();
     const body = Buffer.from(sql);
     const parameters = new URLSearchParams(options.parameters);
     if (config.database !== '') parameters.set('database', config.database);
     const request = (config.tls ? https : http).request({
-      agent: again ? false : this.#agent,
+      agent: this.#agent,
       host: config.host,
       port: config.port,
       method: 'POST',
       path: `/?${parameters}`,
       headers: { authorization: this.#authorization, 'content-length': body.length },
       signal: options.signal,
-      ...(again ? { rejectUnauthorized: !config.skip_verify } : {}),
     });
     request.on('socket', (socket) => {
       limitConnecting(socket, connect_timeout_ms, config.tls, () =>
@@ -98,8 +102,9 @@ export class Http {
     request.on('response', resolve);
     request.on('error', (error) => {
       // A server closes a connection that was idle for long; the request may cross that on its way.
-      const stale = request.reusedSocket && !again && !options.signal.aborted && isReset(error);
-      if (stale) this.#open(sql, options, true).then(resolve, reject);
+      const stale = repeatable && request.reusedSocket && !options.signal.aborted && isReset(error);
+      // Again until the pool has no old connection left; a new one is not `reusedSocket`.
+      if (stale) this.#open(sql, options, repeatable).then(resolve, reject);
       else reject(options.signal.aborted ? options.signal.reason : ConnectionFailure.of(error));
     });
     request.end(body);

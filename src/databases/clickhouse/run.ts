@@ -84,7 +84,8 @@ export class Run {
     try {
       if (query_id === null) return;
       this.#ended.abort(new Error('the query was given up'));
-      await endQuery(http, query_id, END_MS);
+      const still = await endQuery(http, query_id, END_MS);
+      if (still !== null) this.warnings.push(`the query may still run: ${still}`);
     } finally {
       release();
     }
