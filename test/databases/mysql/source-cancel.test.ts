@@ -1,6 +1,9 @@
 /** A query ends in the server when nobody wants it any more, and nothing else does. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { suite, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import type { Owner, ResultSet } from '../../../src/databases/database.ts';
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { isPredecessor, marker } from '../../../src/databases/mysql/source-marker.ts';
@@ -193,6 +196,23 @@ for (const server of [...servers('mysql')]) {
       // The next query on that connection has no limit.
       const slow = await rowsOf(source, 'SELECT 1, SLEEP(1.2)');
       assert.deepEqual(slow, [[1n, 0n]]);
+    });
+
+    test('what a killed process left running is ended by the next attempt', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const old = owner('orphan');
+      const client = fileURLToPath(import.meta.resolve('./source-client.ts'));
+      const child = spawn(process.execPath, [client, dsn, JSON.stringify(old)], { stdio: 'ignore' });
+      t.after(() => child.kill('SIGKILL'));
+      await until('it runs', () => isRunning(dsn, marker(old)));
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      // The server does not notice.
+      assert.ok(await isRunning(dsn, marker(old)));
+      const source = await openSource(t, dsn, 1);
+      const next = owner('orphan', { attempt: 2 });
+      assert.deepEqual(await rowsOf(source, 'SELECT 1', [], { owner: next }), [[1n]]);
+      assert.equal(await isRunning(dsn, marker(old)), false);
     });
 
     test('an attempt ends what the one before it left running, and nothing else', async (t) => {
