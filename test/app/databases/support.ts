@@ -189,7 +189,7 @@ export const DIALECTS: Readonly<Record<'postgres' | 'mysql', Dialect>> & {
   clickhouse: {
     parameter: () => '?',
     hang: 'SELECT count() AS n FROM (SELECT number FROM system.numbers LIMIT 1000000000000) WHERE sleepEachRow(0.00001) = 1',
-    flood: "SELECT number AS n, repeat('x', 200) AS note FROM system.numbers",
+    flood: `SELECT number AS n, '${'x'.repeat(200)}' AS note FROM system.numbers`,
   },
 };
 
