@@ -103,7 +103,7 @@ export class LineDecoder {
     const data = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
     const end = data.lastIndexOf(NEWLINE) + 1;
     if (end === 0) {
-      this.#held.push(data);
+      if (data.length > 0) this.#held.push(data);
       return [];
     }
     const head = data.subarray(0, end);

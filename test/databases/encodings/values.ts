@@ -24,10 +24,8 @@ export function momentOf(timestamp: string): Moment {
   return { year, month, day, hour, minute, second, microsecond };
 }
 
-/** The same bytes in pieces, none of them empty. */
+/** The same bytes in pieces, some of them perhaps empty. */
 export function cutAt(data: Buffer, cuts: readonly number[]): Buffer[] {
   const places = cuts.map((cut) => cut % (data.length + 1)).toSorted((one, other) => one - other);
-  return [...places, data.length]
-    .map((end, index) => data.subarray(places[index - 1] ?? 0, end))
-    .filter((piece) => piece.length > 0);
+  return [...places, data.length].map((end, index) => data.subarray(places[index - 1] ?? 0, end));
 }
