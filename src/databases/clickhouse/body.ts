@@ -74,7 +74,9 @@ export function copyText(data: Buffer): Chunk {
 
 /** A newline in a value is escaped. Four bytes at a time, which is three times as fast as one by one. */
 function countRows(data: Buffer): number {
-  const head = Math.min(-data.byteOffset & 3, data.length);
+  // Words begin where the address is a multiple of four.
+  const head = -data.byteOffset & 3;
+  if (data.length < head + 4) return countIn(data, 0, data.length);
   const words = new Int32Array(data.buffer, data.byteOffset + head, (data.length - head) >> 2);
   let rows = countIn(data, 0, head) + countIn(data, head + words.length * 4, data.length);
   for (let at = 0; at < words.length; at += 1) {

@@ -68,6 +68,8 @@ const PARAMETERS: Readonly<Record<string, 'used' | 'ignored' | 'refused'>> = {
   enable_http_compression: 'refused',
   decompress: 'refused',
   extremes: 'refused',
+  limit: 'refused',
+  offset: 'refused',
   quota_key: 'refused',
 };
 const REFUSED_SETTINGS = /^(format_|output_format_|date_time_output_format$|.*overflow_mode(_leaf)?$|param_)/;

@@ -61,6 +61,7 @@ function parse(text: string): ServerFailure | null {
 
 /** ClickHouse's names for codes, https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp */
 export const CODE = {
+  UNKNOWN_DATABASE: 81,
   UNKNOWN_SETTING: 115,
   TIMEOUT_EXCEEDED: 159,
   QUERY_WAS_CANCELLED: 394,
@@ -112,10 +113,19 @@ const QUOTES_VALUES = new Set([
 const MEMORY_LIMIT_EXCEEDED = 241;
 const SYNTAX_ERROR = 62;
 const READONLY = 164;
-const UNKNOWN_DATABASE = 81;
 
 /** Whatever the arguments are: names that do not exist, rights that are missing, a text that is no statement. */
-const OF_STATEMENT = new Set([46, 47, 60, SYNTAX_ERROR, UNKNOWN_DATABASE, 115, READONLY, 291, 497]);
+const OF_STATEMENT = new Set<number>([
+  46,
+  47,
+  60,
+  SYNTAX_ERROR,
+  CODE.UNKNOWN_DATABASE,
+  CODE.UNKNOWN_SETTING,
+  READONLY,
+  291,
+  497,
+]);
 
 /** Whether other arguments could have helped. */
 export function dependsOnArguments(error: unknown): error is ServerFailure {
@@ -162,7 +172,6 @@ function kindOf(
   // A query's own limit is the same the next time; what all queries have together is not.
   if (code === MEMORY_LIMIT_EXCEEDED) return ['query_failed', /\(total\)|\((?:for )?user\)/.test(message)];
   if (code === READONLY) return ['invalid_statement', false];
-  if (code === UNKNOWN_DATABASE) return [doing, false];
   if (NOT_ALLOWED.has(code)) return ['query_failed', false];
   return [doing, false];
 }

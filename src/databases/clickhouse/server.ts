@@ -9,7 +9,7 @@ export interface Server {
   readonly old: boolean;
   /** Settings for a query that only reads, by name. */
   readonly settings: Readonly<Record<string, string>>;
-  /** The user's own limit, s; 0: none. */
+  /** The user's own limit, or the DSN's, s; 0: none. */
   readonly max_execution_time: number;
 }
 
@@ -17,7 +17,7 @@ export interface Server {
  * What must hold whatever the user's profile says: that the answer is complete, and in the form that is read here.
  * Sent where the server knows the setting and has it otherwise.
  */
-const PINNED: Readonly<Record<string, string>> = {
+export const PINNED: Readonly<Record<string, string>> = {
   extremes: '0',
   limit: '0',
   offset: '0',
@@ -81,6 +81,7 @@ export async function learnServer(
     settings[name] = value;
   }
   for (const [name, value] of Object.entries(PINNED)) {
+    if (name in wanted) continue;
     // In its own output, a backslash is escaped.
     if (known.has(name) && known.get(name) !== value.replaceAll('\\', '\\\\')) settings[name] = value;
   }
@@ -102,6 +103,6 @@ export async function learnServer(
     version,
     old: Number(major) < 21,
     settings,
-    max_execution_time: Number(known.get('max_execution_time')),
+    max_execution_time: Number(settings['max_execution_time'] ?? known.get('max_execution_time')),
   };
 }

@@ -125,8 +125,14 @@ export class ClickhouseSource implements Source {
 
   /** The server's version and settings, asked for once and again after anything that a change of it may explain. */
   async #learn(signal: AbortSignal): Promise<Server> {
-    this.#server ??= await learnServer(this.#http, this.#wanted, this.#database, signal);
-    return this.#server;
+    try {
+      this.#server ??= await learnServer(this.#http, this.#wanted, this.#database, signal);
+      return this.#server;
+    } catch (error) {
+      if (!(error instanceof ServerFailure && error.code === CODE.UNKNOWN_DATABASE)) throw error;
+      // Of the DSN, not of a query: perhaps it is just being restored.
+      throw new DatabaseError('unavailable', `${this.#database}: the server has no such database`);
+    }
   }
 
   /** What the columns are while the arguments are not known. Empty: that depends on the arguments. */

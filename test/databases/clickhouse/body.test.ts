@@ -22,8 +22,10 @@ async function* inPieces(bytes: Buffer, sizes: readonly number[]): AsyncGenerato
   let at = 0;
   for (let turn = 0; at < bytes.length; turn += 1) {
     const size = sizes[turn % sizes.length] ?? 1;
-    // Copied, since the reader may write into what it is given.
-    yield Buffer.from(bytes.subarray(at, at + size));
+    // Copied, since the reader may write into what it is given; at any address, as those of a socket are.
+    const copy = Buffer.alloc(size + 4);
+    const piece = copy.subarray(turn % 4, (turn % 4) + bytes.copy(copy, turn % 4, at, at + size));
+    yield piece;
     at += size;
   }
 }

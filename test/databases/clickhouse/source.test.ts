@@ -316,6 +316,16 @@ for (const server of servers('clickhouse')) {
       }
     });
 
+    test('a database that is not there may come yet', async (t) => {
+      const dsn = new URL(await freshDatabase(t, server));
+      dsn.pathname += '_nope';
+      await assert.rejects(rowsOf(await openSource(t, dsn.href), 'SELECT 1'), {
+        code: 'unavailable',
+        transient: true,
+        message: 'db "app": the server has no such database',
+      });
+    });
+
     test('what a query fails with is sorted, and quotes no value', async (t) => {
       const dsn = await freshDatabase(t, server);
       await execute(dsn, 'CREATE TABLE t (a String, n UInt64) ENGINE = MergeTree ORDER BY n');
@@ -356,6 +366,9 @@ for (const server of servers('clickhouse')) {
           timeout_ms,
         });
       assert.deepEqual(await limit(await openSource(t, dsn), 1_500), [['7']]);
+      const shorter = new URL(dsn);
+      shorter.searchParams.set('max_execution_time', '3');
+      assert.deepEqual(await limit(await openSource(t, shorter.href), 1_500), [['3']]);
     });
 
     test('a query that the server ends at its own limit may work another time', async (t) => {
