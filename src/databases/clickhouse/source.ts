@@ -15,6 +15,7 @@ import type {
 } from '../database.ts';
 import { decodeRows } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
+import { Places } from '../places.ts';
 import { chooseForms, literalForms, literalsOf } from './arguments.ts';
 import { copyText, readAnswer } from './body.ts';
 import { clientConfig } from './dsn.ts';
@@ -29,7 +30,6 @@ import {
 import { Http } from './http.ts';
 import { Run } from './run.ts';
 import { learnServer, type Server } from './server.ts';
-import { Slots } from './slots.ts';
 import { parseStatement, render, type Statement } from './statement.ts';
 import type { Printed } from './types.ts';
 import { describedColumns, direct, directAnswer, wrap } from './wrapper.ts';
@@ -64,7 +64,7 @@ export class ClickhouseSource implements Source {
   /** Settings that the DSN asks for. */
   readonly #wanted: Readonly<Record<string, string>>;
   readonly #http: Http;
-  readonly #slots: Slots;
+  readonly #places: Places;
   readonly #closed = new AbortController();
   #server: Server | null = null;
   /** Which form of each argument a statement took, by its text and the arguments' kinds. */
@@ -75,7 +75,7 @@ export class ClickhouseSource implements Source {
     this.#database = `db "${name}"`;
     this.#wanted = config.settings;
     this.#http = new Http({ config, connect_timeout_ms, max_idle });
-    this.#slots = new Slots(max_active);
+    this.#places = new Places(max_active);
   }
 
   async prepare(sql: string, signal: AbortSignal): Promise<StatementInfo> {
@@ -96,7 +96,7 @@ export class ClickhouseSource implements Source {
     const statement = parseStatement(sql, this.#database);
     const forms = literalForms(args, statement, this.#database);
     const signal = AbortSignal.any([options.signal, this.#closed.signal]);
-    const release = await this.#slots.take(signal);
+    const release = await this.#places.take(signal);
     const { owner, timeout_ms } = options;
     const run = new Run({ http: this.#http, owner, signal, release });
     try {
@@ -119,7 +119,7 @@ export class ClickhouseSource implements Source {
 
   async close(): Promise<void> {
     this.#closed.abort(new DatabaseError('unavailable', `${this.#database} is being closed`));
-    await this.#slots.idle();
+    await this.#places.idle();
     this.#http.close();
   }
 

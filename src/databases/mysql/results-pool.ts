@@ -1,4 +1,5 @@
 /** Connections of a results backend: each report holds one from its first statement to its last. */
+import { Places } from '../places.ts';
 import type { Session } from './results-session.ts';
 
 export interface PoolOptions {
@@ -23,35 +24,17 @@ export class SessionPool {
   readonly #options: PoolOptions;
   readonly #idle: Idle[] = [];
   readonly #open = new Set<Session>();
-  readonly #queue: (() => void)[] = [];
-  #active = 0;
+  readonly #places: Places;
   #closed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#places = new Places(options.max_active);
   }
 
   /** Waits for its turn. `use` must be released. */
   async turn(signal: AbortSignal): Promise<Turn> {
-    signal.throwIfAborted();
-    if (this.#active < this.#options.max_active) {
-      this.#active += 1;
-    } else {
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
-      const aborted = () => {
-        this.#queue.splice(this.#queue.indexOf(resolve), 1);
-        reject(signal.reason);
-      };
-      signal.addEventListener('abort', aborted, { once: true });
-      this.#queue.push(resolve);
-      // Whoever makes room hands it over: nobody else comes in between.
-      await promise.finally(() => signal.removeEventListener('abort', aborted));
-    }
-    return new Turn(this, () => {
-      const next = this.#queue.shift();
-      if (next === undefined) this.#active -= 1;
-      else next();
-    });
+    return new Turn(this, await this.#places.take(signal));
   }
 
   /** Beyond `max_active`: for short work that must not wait for long reports. */

@@ -1,4 +1,5 @@
 /** A bounded set of sessions, handed out in the order in which they were asked for. */
+import { Places } from '../places.ts';
 import { type ConnectOptions, connect } from './connect.ts';
 import { DoneReader, TextReader } from './source-readers.ts';
 import { settings } from './source-settings.ts';
@@ -13,11 +14,6 @@ export interface PoolOptions extends Omit<ConnectOptions, 'signal'> {
 
 /** How long the server may take to forget what a session has left, ms. */
 const CLEANING_MS = 5_000;
-
-interface Waiter {
-  readonly go: () => void;
-  readonly fail: (reason: unknown) => void;
-}
 
 /** A session: nobody has left anything in it. */
 export interface Member {
@@ -38,45 +34,44 @@ export interface Member {
 export class Pool {
   readonly #options: PoolOptions;
   #idle: Member[] = [];
-  readonly #active = new Set<Member>();
+  /** Sessions in use, each with what gives its place back. */
+  readonly #active = new Map<Member, () => void>();
   /** Sessions that are being cleaned for the next caller. */
   readonly #cleaning = new Set<Promise<void>>();
-  /** Places taken: sessions in use or being made. */
-  #taken = 0;
-  readonly #waiting: Waiter[] = [];
+  /** One for each session in use or being made. */
+  readonly #places: Places;
   readonly #closing = new AbortController();
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#places = new Places(options.max_active);
   }
 
   /** How many sessions there are. */
   get size(): { readonly active: number; readonly idle: number; readonly waiting: number } {
-    return { active: this.#taken, idle: this.#idle.length, waiting: this.#waiting.length };
+    return { active: this.#places.taken, idle: this.#idle.length, waiting: this.#places.waiting };
   }
 
   /** Rejects with the signal's reason while it waits, with `PoolClosed`, or as `connect` does. */
   async acquire(signal: AbortSignal): Promise<Member> {
-    signal.throwIfAborted();
-    await this.#place(signal);
+    const leave = await this.#places.take(signal);
     try {
-      this.#closing.signal.throwIfAborted();
       const member = this.#idle.pop() ?? (await this.#open(signal));
-      this.#active.add(member);
+      this.#active.set(member, leave);
       return member;
     } catch (error) {
-      this.#free();
+      leave();
       throw error;
     }
   }
 
   /** A session that nobody uses, without waiting; null if there is none. It is given back like any other. */
   takeIdle(): Member | null {
-    if (this.#taken >= this.#options.max_active) return null;
-    const member = this.#idle.pop();
-    if (member === undefined) return null;
-    this.#taken += 1;
-    this.#active.add(member);
+    const leave = this.#places.takeFree();
+    if (leave === null) return null;
+    const member = this.#idle.pop() ?? null;
+    if (member === null) leave();
+    else this.#active.set(member, leave);
     return member;
   }
 
@@ -96,53 +91,26 @@ export class Pool {
 
   /** Ends a session at once. */
   discard(member: Member): void {
-    if (!this.#active.delete(member)) return;
+    const leave = this.#leaveOf(member);
+    if (leave === null) return;
     member.wire.destroy();
-    this.#free();
+    leave();
   }
 
   /** Ends idle sessions and those in use at once. */
   async close(): Promise<void> {
     this.#closing.abort(new PoolClosed());
-    for (const { fail } of this.#waiting.splice(0)) fail(new PoolClosed());
-    for (const member of [...this.#active]) this.discard(member);
+    this.#places.close(this.#closing.signal.reason);
+    for (const member of [...this.#active.keys()]) this.discard(member);
     for (const { wire } of this.#idle.splice(0)) wire.quit();
     await Promise.all(this.#cleaning);
   }
 
-  /** Waits for a place among max_active. */
-  async #place(signal: AbortSignal): Promise<void> {
-    this.#closing.signal.throwIfAborted();
-    if (this.#taken < this.#options.max_active) {
-      this.#taken += 1;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const done = () => signal.removeEventListener('abort', abort);
-      const waiter: Waiter = {
-        go: () => {
-          done();
-          resolve();
-        },
-        fail: (reason) => {
-          done();
-          reject(reason);
-        },
-      };
-      const abort = () => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        waiter.fail(signal.reason);
-      };
-      signal.addEventListener('abort', abort);
-      this.#waiting.push(waiter);
-    });
-  }
-
-  /** Gives a place to who waits longest. */
-  #free(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#taken -= 1;
-    else next.go();
+  /** What gives a session's place back, once; the session is no longer in use then. */
+  #leaveOf(member: Member): (() => void) | null {
+    const leave = this.#active.get(member) ?? null;
+    this.#active.delete(member);
+    return leave;
   }
 
   async #open(signal: AbortSignal): Promise<Member> {
@@ -160,7 +128,8 @@ export class Pool {
     } finally {
       clearTimeout(timer);
     }
-    if (!this.#active.delete(member)) return;
+    const leave = this.#leaveOf(member);
+    if (leave === null) return;
     if (wire.end !== null || this.#closing.signal.aborted || this.#idle.length >= this.#options.max_idle) {
       wire.quit();
     } else {
@@ -170,7 +139,7 @@ export class Pool {
       };
       this.#idle.push(member);
     }
-    this.#free();
+    leave();
   }
 }
 

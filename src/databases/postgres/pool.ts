@@ -1,5 +1,6 @@
 /** A bounded set of connections, handed out in the order in which they were asked for. */
 import type pg from 'pg';
+import { Places } from '../places.ts';
 import { type ConnectOptions, connect, destroy } from './connect.ts';
 
 export interface PoolOptions extends Omit<ConnectOptions, 'signal'> {
@@ -7,11 +8,6 @@ export interface PoolOptions extends Omit<ConnectOptions, 'signal'> {
   readonly max_active: number;
   /** The most connections kept open for the next caller. */
   readonly max_idle: number;
-}
-
-interface Waiter {
-  readonly go: () => void;
-  readonly fail: (reason: unknown) => void;
 }
 
 /**
@@ -23,32 +19,31 @@ export class Pool {
   readonly #options: PoolOptions;
   #idle: pg.Client[] = [];
   readonly #reused = new WeakSet<pg.Client>();
-  readonly #active = new Set<pg.Client>();
-  /** Places taken: connections in use or being made. */
-  #taken = 0;
-  readonly #waiting: Waiter[] = [];
+  /** Connections in use, each with what gives its place back. */
+  readonly #active = new Map<pg.Client, () => void>();
+  /** One for each connection in use or being made. */
+  readonly #places: Places;
   readonly #closing = new AbortController();
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#places = new Places(options.max_active);
   }
 
   /** How many connections there are. */
   get size(): { readonly active: number; readonly idle: number; readonly waiting: number } {
-    return { active: this.#taken, idle: this.#idle.length, waiting: this.#waiting.length };
+    return { active: this.#places.taken, idle: this.#idle.length, waiting: this.#places.waiting };
   }
 
   /** Rejects with the signal's reason while it waits, with `PoolClosed`, or as `connect` does. */
   async acquire(signal: AbortSignal): Promise<pg.Client> {
-    signal.throwIfAborted();
-    await this.#place(signal);
+    const leave = await this.#places.take(signal);
     try {
-      this.#closing.signal.throwIfAborted();
       const client = this.#idle.pop() ?? (await this.#connect(signal));
-      this.#active.add(client);
+      this.#active.set(client, leave);
       return client;
     } catch (error) {
-      this.#free();
+      leave();
       throw error;
     }
   }
@@ -60,54 +55,21 @@ export class Pool {
 
   /** `destroy`: its session's state is not known, or something may still run in it. */
   release(client: pg.Client, options: { readonly destroy?: boolean } = {}): void {
-    if (!this.#active.delete(client)) return;
+    const leave = this.#active.get(client);
+    if (leave === undefined) return;
+    this.#active.delete(client);
     if (options.destroy === true) destroy(client);
     else this.#park(client);
-    this.#free();
+    leave();
   }
 
   /** Ends idle connections in order and those in use at once. */
   async close(): Promise<void> {
     this.#closing.abort(new PoolClosed());
-    for (const { fail } of this.#waiting.splice(0)) fail(new PoolClosed());
-    for (const client of this.#active) destroy(client);
+    this.#places.close(this.#closing.signal.reason);
+    for (const client of this.#active.keys()) destroy(client);
     this.#active.clear();
     await Promise.all(this.#idle.splice(0).map(end));
-  }
-
-  /** Waits for a place among max_active. */
-  async #place(signal: AbortSignal): Promise<void> {
-    this.#closing.signal.throwIfAborted();
-    if (this.#taken < this.#options.max_active) {
-      this.#taken += 1;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const done = () => signal.removeEventListener('abort', abort);
-      const waiter: Waiter = {
-        go: () => {
-          done();
-          resolve();
-        },
-        fail: (reason) => {
-          done();
-          reject(reason);
-        },
-      };
-      const abort = () => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        waiter.fail(signal.reason);
-      };
-      signal.addEventListener('abort', abort);
-      this.#waiting.push(waiter);
-    });
-  }
-
-  /** Gives a place to who waits longest. */
-  #free(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#taken -= 1;
-    else next.go();
   }
 
   async #connect(signal: AbortSignal): Promise<pg.Client> {

@@ -647,13 +647,16 @@ for (const server of servers('postgres')) {
     test('no right to create tables: a permanent error that says so', async (t) => {
       const dsn = await freshDatabase(t, server);
       const role = `reader_${process.pid}_${Date.now()}`;
-      await execute(dsn, `CREATE ROLE ${role} LOGIN; REVOKE CREATE ON SCHEMA public FROM public`);
+      await execute(
+        dsn,
+        `CREATE ROLE ${role} LOGIN PASSWORD 'reader'; REVOKE CREATE ON SCHEMA public FROM public`,
+      );
       t.after(async () => {
         await execute(server.dsn ?? '', `DROP ROLE IF EXISTS ${role}`);
       });
       const url = new URL(dsn);
       url.username = role;
-      url.password = '';
+      url.password = 'reader';
       const results = await openResults(t, url.href);
       await results.ping(never());
       const error = failure(await rejection(results.write(numbers(1), options('a'))));
