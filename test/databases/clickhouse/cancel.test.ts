@@ -5,8 +5,8 @@ import { markerPrefix } from '../../../src/databases/clickhouse/marker.ts';
 import { proxy } from '../../support/proxy.ts';
 import { freshDatabase, leftQueries, runningQueries, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
-import { owner, queryOptions } from '../support.ts';
-import { COPY_TEXT, chunksOf, drained, openSource, rowsOf } from './source-support.ts';
+import { owner } from '../support.ts';
+import { COPY_TEXT, chunksOf, drained, openSource, queryOptions, rowsOf } from './source-support.ts';
 
 /** The longest that the end of a query may take, ms: a second, on a machine with much else to do. */
 const SOON_MS = 3_000;

@@ -8,8 +8,8 @@ import { noPrivate, startPrivate } from '../../support/private-server.ts';
 import { proxy } from '../../support/proxy.ts';
 import { execute, freshDatabase, leftQueries, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
-import { owner, queryOptions } from '../support.ts';
-import { COPY_TEXT, chunksOf, drained, openSource, rowsOf, textOf } from './source-support.ts';
+import { owner } from '../support.ts';
+import { COPY_TEXT, chunksOf, drained, openSource, queryOptions, rowsOf, textOf } from './source-support.ts';
 
 const ENDLESS = 'SELECT number, toString(number) FROM numbers(1000000000000)';
 const ENCODINGS = [{ encoding: 'copy-text' }, { encoding: 'rows' }] as const;

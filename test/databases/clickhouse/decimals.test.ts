@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { openClickhouseSource } from '../../../src/databases/clickhouse/source.ts';
 import { freshDatabase, servers } from '../../support/services.ts';
-import { closing, queryOptions } from '../support.ts';
+import { closing } from '../support.ts';
+import { queryOptions } from './source-support.ts';
 
 for (const server of servers('clickhouse')) {
   suite(server.name, { skip: server.skip }, () => {

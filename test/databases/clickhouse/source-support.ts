@@ -1,10 +1,22 @@
 /** A ClickHouse source for a test, closed after it, and what its results read as. */
 import type { TestContext } from 'node:test';
 import { openClickhouseSource } from '../../../src/databases/clickhouse/source.ts';
-import type { Argument, QueryOptions, ResultSet, Source, Value } from '../../../src/databases/database.ts';
-import { closing, queryOptions } from '../support.ts';
+import type {
+  Accept,
+  Argument,
+  QueryOptions,
+  ResultSet,
+  Source,
+  Value,
+} from '../../../src/databases/database.ts';
+import { closing, queryOptions as commonOptions, owner } from '../support.ts';
 
 export const COPY_TEXT = [{ encoding: 'copy-text' }] as const;
+
+/** As the common ones, of a store of this process: files that run at once share the server, and it its query ids. */
+export function queryOptions(accept: readonly Accept[], fields: Partial<QueryOptions> = {}): QueryOptions {
+  return commonOptions(accept, { owner: owner('query', { store_id: `store of ${process.pid}` }), ...fields });
+}
 
 export async function openSource(t: TestContext, dsn: string, max_active = 4): Promise<Source> {
   const source = await openClickhouseSource({

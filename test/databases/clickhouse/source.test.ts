@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { execute, freshDatabase, servers } from '../../support/services.ts';
-import { never, queryOptions } from '../support.ts';
-import { COPY_TEXT, drained, openSource, rowsOf, textOf } from './source-support.ts';
+import { never } from '../support.ts';
+import { COPY_TEXT, drained, openSource, queryOptions, rowsOf, textOf } from './source-support.ts';
 
 for (const server of servers('clickhouse')) {
   suite(`${server.name} as a source`, { skip: server.skip, concurrency: 4 }, () => {
