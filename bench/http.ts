@@ -1,10 +1,11 @@
 /** One-row reports through the whole server: POST, run, publish, SUCCESS. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { Agent, request as httpRequest } from 'node:http';
+import { Agent } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { TestServer } from '../test/support/server.ts';
+import { type JobStatus, send } from './client.ts';
 import { quantile } from './stats.ts';
 
 export interface HttpFigures {
@@ -20,13 +21,6 @@ export interface IdleFigures {
   /** From when the store accepted a job to when its attempt began, ms, by the store's clock. */
   readonly p50: number;
   readonly p99: number;
-}
-
-interface JobStatus {
-  readonly job_id: string;
-  readonly state: string;
-  readonly error: string;
-  readonly queue_ms: number;
 }
 
 /** Starts a server over a small source, measures, and ends it. */
@@ -100,23 +94,4 @@ results_table = "results_%s"
     await server.stop('SIGKILL');
     rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   }
-}
-
-// Plain node:http: on two cores the client's own cost counts, and fetch costs three times as much.
-function send(agent: Agent, url: string, method: string, body?: string): Promise<JobStatus> {
-  return new Promise((resolve, reject) => {
-    const request = httpRequest(url, { agent, method }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(JSON.parse(text).data);
-        else reject(new Error(`${method} ${url}: ${response.statusCode} ${text}`));
-      });
-    });
-    request.on('error', reject);
-    request.end(body);
-  });
 }

@@ -1,9 +1,10 @@
 /** The whole server between two Postgres databases: one-row reports, and its API while four large copies run. */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { Agent, request as httpRequest } from 'node:http';
+import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { TestServer } from '../../test/support/server.ts';
 import { execute } from '../../test/support/services.ts';
+import { type JobStatus, send } from '../client.ts';
 import { quantile } from '../stats.ts';
 import { QUERY } from './data.ts';
 
@@ -11,12 +12,6 @@ export interface ServerBench {
   readonly folder: string;
   readonly source: string;
   readonly results: string;
-}
-
-interface Job {
-  readonly job_id: string;
-  readonly state: string;
-  readonly error: string;
 }
 
 export async function benchServer({ folder, source, results }: ServerBench): Promise<void> {
@@ -46,7 +41,7 @@ max_idle = 10
   const server = new TestServer(['--server', '127.0.0.1:0'], { cwd: folder });
   const agent = new Agent({ keepAlive: true, maxSockets: 64 });
   const call = (method: string, path: string, body?: string) => send(agent, server.url + path, method, body);
-  const report = async (task: string, body: string): Promise<Job> => {
+  const report = async (task: string, body: string): Promise<JobStatus> => {
     let job = await call('POST', `/tasks/${task}/jobs`, body);
     while (!/SUCCESS|FAILURE|CANCELLED/.test(job.state))
       job = await call('GET', `/jobs/${job.job_id}?wait=30s`);
@@ -101,24 +96,4 @@ max_idle = 10
     agent.destroy();
     await server.stop('SIGKILL');
   }
-}
-
-// Plain node:http: on two cores the client's own cost counts, and fetch costs three times as much.
-function send(agent: Agent, url: string, method: string, body?: string): Promise<Job> {
-  return new Promise((resolve, reject) => {
-    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
-    const request = httpRequest(url, { agent, method, headers }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(JSON.parse(text).data);
-        else reject(new Error(`${method} ${url}: ${response.statusCode} ${text}`));
-      });
-    });
-    request.on('error', reject);
-    request.end(body);
-  });
 }
