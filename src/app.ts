@@ -83,7 +83,10 @@ async function start(
     backends.set(name, backend);
   }
   const signal = AbortSignal.timeout(PING_TIMEOUT_MS);
-  await Promise.all([...sources.values(), ...backends.values()].map((database) => database.ping(signal)));
+  await Promise.all([
+    ...[...sources].map(([name, source]) => ping(`db "${name}"`, source, signal)),
+    ...[...backends].map(([name, backend]) => ping(`results "${name}"`, backend, signal)),
+  ]);
   await prepareAll(tasks, sources);
 
   const store = await openStore(config.store);
@@ -180,6 +183,16 @@ async function start(
     },
     stop: () => end(0),
   };
+}
+
+/** Throws a `DatabaseError` that names the database, also when all that is known is that it does not answer. */
+async function ping(name: string, database: Source | ResultsBackend, signal: AbortSignal): Promise<void> {
+  try {
+    await database.ping(signal);
+  } catch (error) {
+    if (error !== signal.reason) throw error;
+    throw new DatabaseError('unavailable', `${name}: no answer within ${PING_TIMEOUT_MS / 1000} s`);
+  }
 }
 
 /** Prepares every task against each of its databases. Throws a `TaskError` with all that cannot be. */

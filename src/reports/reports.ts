@@ -245,6 +245,18 @@ function shorter(asked: number | null, allowed: number | null): number | null {
 }
 
 async function healthOf(part: Source | ResultsBackend, signal: AbortSignal): Promise<Health> {
+  const silence = Promise.withResolvers<Health>();
+  const giveUp = () => silence.resolve({ ok: false, message: 'does not answer' });
+  signal.addEventListener('abort', giveUp);
+  try {
+    // Not only by its own word: one that is stuck must not keep the others from being told.
+    return await Promise.race([answerOf(part, signal), silence.promise]);
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
+async function answerOf(part: Source | ResultsBackend, signal: AbortSignal): Promise<Health> {
   try {
     await part.ping(signal);
     return { ok: true };

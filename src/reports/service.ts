@@ -12,6 +12,6 @@ export interface ReportService {
   plan(request: ReportRequest): PostedJob;
   /** Drops the result tables that a job's id has left, in whichever backend. */
   drop(job: Job): Promise<void>;
-  /** By name, as "db.NAME" and "results.NAME". */
+  /** By name, as "db.NAME" and "results.NAME". Those that have not answered when the signal aborts are not well. */
   health(signal: AbortSignal): Promise<Readonly<Record<string, Health>>>;
 }

@@ -14,7 +14,11 @@ export function healthRoutes(app: App, { queue, reports, health_wait_ms }: Route
     const controller = new AbortController();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<null>((resolve) => {
-      timer = setTimeout(() => resolve(null), health_wait_ms);
+      timer = setTimeout(() => {
+        controller.abort();
+        // In a turn of its own, so that the databases can still say which of them it was.
+        setImmediate(() => resolve(null));
+      }, health_wait_ms);
     });
     try {
       const [store, databases] = await Promise.all([
