@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
+import { pause } from '../support/pause.ts';
 import { launch } from '../support/server.ts';
 import { leftovers, openGate, rows, setup } from '../support/setup.ts';
 import { until } from '../support/until.ts';
-
-const SQLITE_BUSY = 5;
 
 /** Short leases, so that nobody waits ten seconds for the dead. */
 const QUICK = {
@@ -127,40 +125,6 @@ function parentOf(pid: number): number | undefined {
     return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
   } catch {
     return undefined; // it ended meanwhile
-  }
-}
-
-/**
- * Stops a process between its transactions: whoever stops in the midst of one keeps everybody from writing to
- * that file until it goes on, as SQLite has it, and no test of a successor could begin.
- */
-async function pause(pid: number | undefined, files: readonly string[]): Promise<void> {
-  assert.ok(pid !== undefined);
-  await until('it is stopped outside of any transaction', () => {
-    process.kill(pid, 'SIGSTOP');
-    if (isStopped(pid) && files.every(canBeWritten)) return true;
-    process.kill(pid, 'SIGCONT');
-    return false;
-  });
-}
-
-/** Whether every thread of a process has stopped. */
-function isStopped(pid: number): boolean {
-  return readdirSync(`/proc/${pid}/task`).every((thread) =>
-    /^State:\tT/m.test(readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8')),
-  );
-}
-
-function canBeWritten(file: string): boolean {
-  const database = new DatabaseSync(file, { timeout: 100 });
-  try {
-    database.exec('BEGIN IMMEDIATE; ROLLBACK');
-    return true;
-  } catch (error) {
-    if (error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY) return false;
-    throw error;
-  } finally {
-    database.close();
   }
 }
 

@@ -98,7 +98,7 @@ suite('a source', { concurrency: 2 }, () => {
         const job = await server.finished('gated-again');
         assert.equal(job.state, 'SUCCESS', job.error);
         assert.equal(job.count, BEFORE_GATE + 1);
-        assert.ok(eventsOf(server, 'gated-again').includes('retrying'));
+        assert.ok(job.attempt > 1, 'it was retried');
         assert.equal((await server.request('DELETE', '/jobs/gated-again?purge=true')).http, 200);
       }
       // What would run for ever is called off, once it runs again.
