@@ -8,12 +8,15 @@ import { quoteName, quoteText } from './quote.ts';
  */
 const NET_WRITE_TIMEOUT_S = 3_600;
 
+/** None: a server's own would cut every result without a word. */
+const SELECT_LIMIT = 'sql_select_limit = 18446744073709551615';
+
 /** Statements that make a session what it must be, after a login and after a reset. */
 export function settings({ collation, settings }: MysqlConfig): readonly string[] {
   const values = Object.entries(settings).map(([name, value]) => `${quoteName(name)} = ${settingOf(value)}`);
   const names = `NAMES utf8mb4${collation === null ? '' : ` COLLATE ${quoteName(collation)}`}`;
   return [
-    `SET ${[names, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, ...values].join(', ')}`,
+    `SET ${[names, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, SELECT_LIMIT, ...values].join(', ')}`,
     'SET SESSION TRANSACTION READ ONLY',
   ];
 }

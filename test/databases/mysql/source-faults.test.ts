@@ -266,6 +266,16 @@ suite('mariadb of its own', { skip: noPrivate('mariadb') }, () => {
     for (const other of others) await other[Symbol.asyncDispose]();
   });
 
+  test('a limit on all results that the server has set cuts none', async (t) => {
+    const server = await startPrivate(t, 'mariadb');
+    await execute(server.dsn, 'SET GLOBAL sql_select_limit = 1');
+    const source = await openSource(t, server.dsn, 1);
+    // Twice: the session is reset in between.
+    for (let time = 0; time < 2; time += 1) {
+      assert.deepEqual(await rowsOf(source, 'SELECT 1 UNION ALL SELECT 2'), [[1n], [2n]]);
+    }
+  });
+
   test('by a socket in the file system', async (t) => {
     const server = await startPrivate(t, 'mariadb');
     const [[path = ''] = []] = await execute(server.dsn, 'SELECT @@socket');
