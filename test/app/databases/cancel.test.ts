@@ -18,11 +18,10 @@ import {
   service,
   setup,
   skipOf,
-  type WatchedServer,
 } from './support.ts';
 
 /** Far above what it takes, far below what the queries would take. */
-const SOON_MS = 5_000;
+const SOON_MS = 20_000;
 
 const PAIRS: readonly (readonly [Service, Service])[] = [
   [service('postgres-18'), service('mariadb')],
@@ -62,66 +61,49 @@ SELECT 1 AS n, ${source.engine === 'postgres' ? `${parameter(1)}::text` : parame
   return { server, results, results_dsn, running };
 }
 
-async function works(server: WatchedServer): Promise<void> {
-  const id = await server.post('one', { args: [SECRET] });
-  const job = await server.finished(id);
-  assert.equal(job.state, 'SUCCESS', job.error);
-  assert.equal((await server.request('DELETE', `/jobs/${id}?purge=true`)).http, 200);
-}
-
 function checkCancelled(job: ReportView): void {
   assert.equal(job.state, 'CANCELLED');
   assert.equal(job.result, null);
   assert.equal(job.count, 0);
 }
 
-suite('cancels and timeouts', { concurrency: 3 }, () => {
+suite('cancels and timeouts', { concurrency: 2 }, () => {
   for (const [source, backend] of PAIRS) {
     const pair = `${source.name} to ${backend.name}`;
     const skip = skipOf(source, backend);
 
-    test(`DELETE ends a query that gives nothing yet, ${pair}`, { skip }, async (t) => {
-      const { server, results, running } = await open(t, source, backend);
-      const id = await server.post('hang', { job_id: `${source.name}-hang` });
-      await until('its query runs', async () => (await running(id)).length === 1);
-      const begun = performance.now();
-      assert.deepEqual((await server.request('DELETE', `/jobs/${id}`)).data, true);
-      checkCancelled(await server.finished(id));
-      await until('it is gone in the server', async () => (await running(id)).length === 0);
-      assert.ok(performance.now() - begun < SOON_MS);
-      await until('the log tells of it', () => eventsOf(server, id).join() === 'started,cancelled');
-      await works(server);
-      await onlyTables(results, []);
-    });
-
-    test(`DELETE ends a query and the load of its rows, ${pair}`, { skip }, async (t) => {
+    test(`DELETE and timeouts end what runs, ${pair}`, { skip }, async (t) => {
       const { server, results, results_dsn, running } = await open(t, source, backend);
-      const id = await server.post('flood', { job_id: `${source.name}-flood` });
-      await loading(server, id);
-      const begun = performance.now();
-      assert.equal((await server.request('DELETE', `/jobs/${id}`)).http, 200);
-      checkCancelled(await server.finished(id));
-      await until('it is gone in the source', async () => (await running(id)).length === 0);
+      const isGone = (id: string) =>
+        until('it is gone in the source', async () => (await running(id)).length === 0);
+
+      const hang = await server.post('hang', { job_id: `${source.name}-hang` });
+      await until('its query runs', async () => (await running(hang)).length === 1);
+      let begun = performance.now();
+      assert.equal((await server.request('DELETE', `/jobs/${hang}`)).data, true);
+      checkCancelled(await server.finished(hang));
+      await isGone(hang);
+      assert.ok(performance.now() - begun < SOON_MS);
+      await until('the log tells of it', () => eventsOf(server, hang).join() === 'started,cancelled');
+
+      const flood = await server.post('flood', { job_id: `${source.name}-flood` });
+      await loading(server, flood);
+      begun = performance.now();
+      assert.equal((await server.request('DELETE', `/jobs/${flood}`)).http, 200);
+      checkCancelled(await server.finished(flood));
+      await isGone(flood);
       await until('nothing is loaded', async () => (await runningQueries(results_dsn)).length === 0);
       assert.ok(performance.now() - begun < SOON_MS);
-      await works(server);
-      await onlyTables(results, []);
-    });
 
-    test(`a timeout ends the query in the server, ${pair}`, { skip }, async (t) => {
-      const { server, results, running } = await open(t, source, backend);
-      const ids = [
-        await server.post('late', { job_id: `${source.name}-late` }),
-        await server.post('late_flood', { job_id: `${source.name}-late-flood` }),
-      ];
-      for (const id of ids) {
-        const job = await server.finished(id);
+      for (const task of ['late', 'late_flood']) {
+        const job = await server.finished(await server.post(task, { job_id: `${source.name}-${task}` }));
         assert.equal(job.state, 'FAILURE');
         assert.match(job.error, /timed out/);
-        await until('it is gone in the server', async () => (await running(id)).length === 0);
+        await isGone(job.job_id);
       }
-      await works(server);
-      await onlyTables(results, []);
+      const job = await server.finished(await server.post('one', { job_id: 'after', args: [SECRET] }));
+      assert.equal(job.state, 'SUCCESS', job.error);
+      await onlyTables(results, ['results_after']);
     });
   }
 

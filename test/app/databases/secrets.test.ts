@@ -49,7 +49,6 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 const PAIRS: readonly (readonly [Service, Service])[] = [
-  [service('postgres-15'), service('mariadb')],
   [service('postgres-18'), service('mariadb')],
   [service('mariadb'), service('postgres-15')],
   [service('clickhouse'), service('postgres-15')],

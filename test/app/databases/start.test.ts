@@ -6,8 +6,17 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { suite, type TestContext, test } from 'node:test';
 import { tempFolder } from '../../support/folder.ts';
-import { databaseOf, execute, freshDatabase, servers } from '../../support/services.ts';
-import { at, launch, resultsFile, SECRET, type Settings, setup, type WatchedServer } from './support.ts';
+import { databaseOf, execute, freshDatabase } from '../../support/services.ts';
+import {
+  at,
+  launch,
+  resultsFile,
+  SECRET,
+  type Settings,
+  service,
+  setup,
+  type WatchedServer,
+} from './support.ts';
 
 /** What it prints: lines on standard error, with exit code 1, and nothing has listened. */
 async function refusal(server: WatchedServer): Promise<readonly string[]> {
@@ -48,7 +57,7 @@ function withFile(t: TestContext, db: Settings, results?: Settings) {
   });
 }
 
-suite('the start', { concurrency: 3 }, () => {
+suite('the start', { concurrency: 2 }, () => {
   // How long the silence of ClickHouse is borne is not for connect_timeout to say: the connection is there.
   for (const scheme of ['http', 'postgres', 'mysql']) {
     test(`with a source that is down, or does not answer: ${scheme}`, async (t) => {
@@ -80,7 +89,7 @@ suite('the start', { concurrency: 3 }, () => {
     });
   }
 
-  for (const server of [...servers('postgres'), ...servers('mysql'), ...servers('clickhouse')]) {
+  for (const server of [service('postgres-18'), service('mariadb'), service('clickhouse')]) {
     test(`with a password or a database that ${server.name} does not know`, {
       skip: server.skip,
     }, async (t) => {
