@@ -96,7 +96,7 @@ async function start(
     tasks,
     sources,
     backends,
-    store_id: store.store_id,
+    store,
     defaults: {
       timeout_ms: config.app.default_job_ttl_ms,
       limits: { max_rows: config.app.max_rows, max_bytes: config.app.max_bytes },

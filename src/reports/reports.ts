@@ -1,9 +1,10 @@
 /** Runs one SQL report as one job: plans it, moves its rows, publishes its table. */
 import type { Limits, Owner, ResultsBackend, Source, TransferProgress } from '../databases/database.ts';
 import { DatabaseError } from '../databases/errors.ts';
+import { QueueError } from '../queue/errors.ts';
 import { type Handler, type HandlerContext, PermanentError } from '../queue/handler.ts';
-import type { PostedJob } from '../queue/queue.ts';
-import type { ClaimedJob, Job } from '../queue/store.ts';
+import { isFinished, type PostedJob } from '../queue/queue.ts';
+import type { ClaimedJob, Job, Store } from '../queue/store.ts';
 import type { ResolvedTask } from '../tasks/registry.ts';
 import type { Json } from '../util/json.ts';
 import { asPayload } from './payload.ts';
@@ -20,8 +21,8 @@ export interface ReportsOptions {
   readonly tasks: readonly ResolvedTask[];
   readonly sources: ReadonlyMap<string, Source>;
   readonly backends: ReadonlyMap<string, ResultsBackend>;
-  /** Of the store whose jobs are run: part of the fence on result tables. */
-  readonly store_id: string;
+  /** Whose jobs are run. Its id is part of the fence on result tables. */
+  readonly store: Pick<Store, 'store_id' | 'get'>;
   /** What holds for tasks that say nothing of their own. */
   readonly defaults: {
     /** The longest a job may run, ms; null: no limit. */
@@ -117,7 +118,7 @@ export class Reports implements ReportService, Handler {
       job_id: job.job_id,
       task: job.task,
       attempt: job.lease.attempt,
-      store_id: this.#options.store_id,
+      store_id: this.#options.store.store_id,
       fence: job.lease.fence,
       seq: job.seq,
     };
@@ -156,9 +157,24 @@ export class Reports implements ReportService, Handler {
     }
   }
 
+  /**
+   * Drops the table of an attempt that did not count. Not while the job runs again or is about to: its next table
+   * takes the place of this one, and readers would find nothing in between. If none comes, the sweep drops it.
+   */
   async discard(job: ClaimedJob): Promise<void> {
+    if (await this.#isActive(job)) return;
     const { results } = asPayload(job);
     await this.#options.backends.get(results)?.drop(job.job_id, job.lease.fence);
+  }
+
+  async #isActive({ job_id, seq }: ClaimedJob): Promise<boolean> {
+    try {
+      const now = await this.#options.store.get(job_id);
+      return now.seq === seq && !isFinished(now.state);
+    } catch (error) {
+      if (error instanceof QueueError && error.code === 'unknown_job') return false;
+      throw error;
+    }
   }
 
   async drop(job: Pick<Job, 'job_id'>): Promise<void> {

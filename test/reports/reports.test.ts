@@ -64,7 +64,7 @@ async function place(t: TestContext, random?: () => number): Promise<Place> {
     }),
     sources,
     backends,
-    store_id: store.store_id,
+    store,
     defaults: { timeout_ms: null, limits: { max_rows: null, max_bytes: null }, ttl_ms: new Map() },
     ...(random === undefined ? {} : { random }),
   };
@@ -210,6 +210,24 @@ test('a table published by an attempt that did not count is dropped', async (t) 
   ]);
   await sweeper.sweep();
   assert.deepEqual(tables(results('first')), []);
+});
+
+test('a table whose attempt came too late stays while the job runs again, so that readers find one', async (t) => {
+  const { reports, store, results } = await place(t, () => 0);
+  const queue = new Queue(store);
+  await queue.enqueue({ ...reports.plan({ task: 'plain' }), job_id: 'late' });
+  const job = await claim(store);
+  await reports.run(job, idle);
+  await store.release([job.lease]);
+  await reports.discard(job);
+  assert.deepEqual(tables(results('first')), ['results_late'], 'the job is to run again');
+
+  const again = await claim(store);
+  await reports.discard(job);
+  assert.deepEqual(tables(results('first')), ['results_late'], 'it runs');
+  await store.finish([{ lease: again.lease, outcome: { state: 'FAILURE', error: 'no' } }]);
+  await reports.discard(job);
+  assert.deepEqual(tables(results('first')), [], 'it failed: nobody waits for a table');
 });
 
 test('the sweep keeps the table of a job that succeeded, also when the job is forgotten', async (t) => {

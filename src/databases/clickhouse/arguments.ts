@@ -120,3 +120,23 @@ export async function chooseForms(
   }
   return null;
 }
+
+/**
+ * A column's name with `?` in the places of arguments: an expression without a name of its own is called by its text,
+ * arguments and all, and those are nobody's but the job's.
+ */
+export function withoutValues(name: string, args: readonly Argument[]): string {
+  // A column, or an alias: people have called it that.
+  if (/^[\w ]*$/.test(name)) return name;
+  const texts = args
+    .filter((arg) => arg !== null && arg !== '')
+    .flatMap((arg) => (typeof arg === 'string' ? [quoteLiteral(arg), arg] : [String(arg)]))
+    // The longer first: one may be a part of another.
+    .toSorted((one, other) => other.length - one.length);
+  return texts.reduce((shown, text) => {
+    const inner = text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+    // A bare word or number is one only by itself.
+    const pattern = /^\w|^-\d/.test(text) ? `(?<![\\w.])${inner}(?![\\w.])` : inner;
+    return shown.replaceAll(new RegExp(pattern, 'g'), '?');
+  }, name);
+}

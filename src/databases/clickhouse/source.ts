@@ -16,7 +16,7 @@ import type {
 import { decodeRows } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
 import { Places } from '../places.ts';
-import { chooseForms, literalForms, literalsOf } from './arguments.ts';
+import { chooseForms, literalForms, literalsOf, withoutValues } from './arguments.ts';
 import { copyText, readAnswer } from './body.ts';
 import { clientConfig } from './dsn.ts';
 import {
@@ -108,8 +108,9 @@ export class ClickhouseSource implements Source {
         }
         const query = await this.#bind(statement, forms, server, run);
         const columns = await this.#describe(query, args, server, run);
-        options.onColumns(columns.map(({ column }) => column));
-        return await this.#stream(query, columns, args, server, run, options);
+        const shown = columns.map(({ column }) => ({ ...column, name: withoutValues(column.name, args) }));
+        options.onColumns(shown);
+        return await this.#stream(query, columns, shown, args, server, run, options);
       });
     } catch (error) {
       await run.end();
@@ -211,6 +212,7 @@ export class ClickhouseSource implements Source {
   async #stream(
     query: string,
     columns: readonly Printed[],
+    shown: readonly Column[],
     args: readonly Argument[],
     server: Server,
     run: Run,
@@ -233,12 +235,7 @@ export class ClickhouseSource implements Source {
         await run.end();
       }
     }
-    return resultSet(
-      columns.map(({ column }) => column),
-      chunks(),
-      run,
-      options,
-    );
+    return resultSet(shown, chunks(), run, options);
   }
 
   /** SHOW, DESCRIBE, EXISTS, EXPLAIN: cannot be wrapped, and their answers are short. */

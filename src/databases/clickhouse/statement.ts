@@ -37,6 +37,9 @@ const BEFORE_VALUES = new Set(
    WHEN THEN ELSE INTERVAL WITH DIV MOD SAMPLE FROM TO STEP ROWS RANGE FETCH FIRST NEXT JOIN ALL ANY GLOBAL EXCEPT
    INTERSECT VALUES AS IS`.split(/\s+/),
 );
+/** Settings, by name, that a query may give itself and that take rows away or put others behind them. */
+const CUTTING_SETTING =
+  /^(?:\w+_overflow_mode(?:_\w+)?|extremes|limit|offset|skip_unavailable_shards|partial_result\w*)$/i;
 const NUMBER_ONLY = new Set(['LIMIT', 'OFFSET', 'TOP', 'SAMPLE', 'FETCH']);
 const OPENING: Readonly<Record<string, string>> = { '(': ')', '[': ']', '{': '}' };
 
@@ -73,6 +76,12 @@ export function parseStatement(sql: string, database: string): Statement {
       cuts.push({ start: token.start, end: token.end, number_only: counting });
       previous = { ...token, kind: 'literal' };
       continue;
+    }
+    if (word === 'WITH' && parts[index + 1]?.text.toUpperCase() === 'TOTALS') {
+      refuse('WITH TOTALS gives a row that is none of the result; ask for it by UNION ALL, or WITH ROLLUP');
+    }
+    if (token.kind === 'word' && CUTTING_SETTING.test(token.text) && parts[index + 1]?.text === '=') {
+      refuse(`the setting ${token.text} can cut a result short without an error; leave it out`);
     }
     if (closing.length === 0) {
       const next = parts[index + 1];

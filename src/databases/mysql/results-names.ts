@@ -13,14 +13,17 @@ const MOST_FILE_NAME = 240;
  * Column names as a table can have them, in the query's order: as `columnNames` of names.ts, and besides a
  * character outside of the Basic Multilingual Plane (an emoji) becomes U+FFFD, blanks at the end go, a name
  * longer than 64 characters is cut and ends with a hash of the whole, and names count as equal if they
- * differ by case or accents alone, as they do for MySQL's data dictionary.
+ * differ by case or accents alone, as they do for MySQL's data dictionary. InnoDB's own names (DB_ROW_ID and
+ * the like) get a `_` behind them.
  */
 export function columnNames(names: readonly string[]): readonly string[] {
   const wanted = names.map((name, index) => {
     const sane = name
       .toWellFormed()
       .replace(/[\0\u{10000}-\u{10ffff}]/gu, '\ufffd')
-      .trimEnd();
+      .trimEnd()
+      // InnoDB keeps columns of its own by these names.
+      .replace(/^db_(?:row_id|trx_id|roll_ptr)$/i, '$&_');
     return fit(sane === '' ? `column_${index + 1}` : sane, '');
   });
   // A made-up name must not take that of a column further on.

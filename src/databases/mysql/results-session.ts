@@ -48,7 +48,8 @@ const MORTAL_S = 5;
  */
 const SETTINGS = `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION',
   time_zone = '+00:00', lc_messages = 'en_US', autocommit = 1, wait_timeout = ${PATIENT_S}, lock_wait_timeout = 1, innodb_lock_wait_timeout = 5,
-  net_read_timeout = ${PATIENT_S}, net_write_timeout = 600, sql_notes = 1, max_error_count = 64
+  net_read_timeout = ${PATIENT_S}, net_write_timeout = 600, sql_notes = 1, max_error_count = 64,
+  sql_select_limit = 18446744073709551615
   /*M!100101 , max_statement_time = 0 */`;
 
 /** Of the collations the best first: the last one pads, it takes "a" and "a " for equal, but old servers have no other. */

@@ -2,6 +2,7 @@
 import { createConnection } from 'node:net';
 import { serialize } from 'pg-protocol';
 import { type ConnectOptions, connect, destroy } from './connect.ts';
+import { quoteLiteral } from './quote.ts';
 
 export interface Backend {
   readonly pid: number;
@@ -40,12 +41,19 @@ export async function terminate(
 ): Promise<void> {
   const client = await connect(options);
   try {
-    await client.query(
-      `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-       WHERE pid = $1 AND application_name = $2`,
-      [pid, application_name],
-    );
+    await client.query(asOurselves(terminating(pid, application_name)));
   } finally {
     destroy(client);
   }
+}
+
+/** Terminates a backend if it is still the one with this application_name. */
+export function terminating(pid: number, application_name: string): string {
+  return `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+    WHERE pid = ${pid} AND application_name = ${quoteLiteral(application_name)}`;
+}
+
+/** As who has logged in: a role that is set for queries may not see or end the sessions that run them. */
+export function asOurselves(sql: string): string {
+  return `BEGIN; SET LOCAL ROLE NONE; ${sql}; COMMIT`;
 }

@@ -30,12 +30,20 @@ export function bindMessage(
   return message;
 }
 
-const INTEGERS: ReadonlySet<number | undefined> = new Set([OID.int2, OID.int4, OID.int8, OID.numeric]);
+const NUMBERS: ReadonlySet<number | undefined> = new Set([
+  OID.int2,
+  OID.int4,
+  OID.int8,
+  OID.oid,
+  OID.numeric,
+  OID.float4,
+  OID.float8,
+]);
 
 /** An argument as the server reads it: text of the type that the statement has at its place. */
 function argumentText(arg: Argument, oid: number | undefined): string | null {
   if (arg === null || typeof arg === 'string') return arg;
-  if (typeof arg === 'boolean' && INTEGERS.has(oid)) return arg ? '1' : '0';
+  if (typeof arg === 'boolean' && NUMBERS.has(oid)) return arg ? '1' : '0';
   return Object.is(arg, -0) ? '-0' : String(arg);
 }
 

@@ -4,7 +4,7 @@ import type { Client } from 'pg';
 import { serialize } from 'pg-protocol';
 import type { Argument, Chunk, Owner, QueryOptions } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
-import { requestCancel, terminate } from './cancel.ts';
+import { asOurselves, requestCancel, terminate, terminating } from './cancel.ts';
 import type { Described } from './columns.ts';
 import type { ConnectOptions } from './connect.ts';
 import { isPredecessor, markerPrefix } from './marker.ts';
@@ -70,17 +70,34 @@ export class Session {
       ),
       ...describing(sql, []),
     );
-    await this.#ready();
+    await this.#soon(() => this.#ready());
     return this.#description();
+  }
+
+  /**
+   * Waits for what any server answers at once. A connection that was silent for long may be gone without either side
+   * having heard of it, and what is sent into it is not answered for many minutes.
+   */
+  async #soon<T>(answer: () => Promise<T>): Promise<T> {
+    const { connect } = this.#options;
+    const milliseconds = connect.config.connect_timeout_ms ?? connect.connect_timeout_ms;
+    const timer = setTimeout(() => this.#wire.destroy(), milliseconds);
+    try {
+      return await answer();
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Runs a query of our own; its rows as text. It takes the place of a prepared statement. */
   async ask(sql: string): Promise<readonly (readonly string[])[]> {
     const chunks: Buffer[] = [];
     this.#send(1, serialize.query(sql));
-    await this.#until(
-      () => {},
-      ({ data }) => chunks.push(data),
+    await this.#soon(() =>
+      this.#until(
+        () => {},
+        ({ data }) => chunks.push(data),
+      ),
     );
     return readTuples(Buffer.concat(chunks));
   }
@@ -88,15 +105,14 @@ export class Session {
   /** Terminates the queries that earlier attempts of the same job have left running. */
   async endPredecessors(owner: Owner): Promise<void> {
     const running = await this.ask(
-      `SELECT pid, application_name FROM pg_catalog.pg_stat_activity
-       WHERE usename = current_user AND starts_with(application_name, ${quoteLiteral(markerPrefix(owner))})`,
+      asOurselves(
+        `SELECT pid, application_name FROM pg_catalog.pg_stat_activity
+         WHERE usename = session_user AND starts_with(application_name, ${quoteLiteral(markerPrefix(owner))})`,
+      ),
     );
     for (const [pid, name] of running) {
       if (name === undefined || !isPredecessor(name, owner)) continue;
-      await this.ask(
-        `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-         WHERE pid = ${Number(pid)} AND application_name = ${quoteLiteral(name)}`,
-      );
+      await this.ask(asOurselves(terminating(Number(pid), name)));
     }
   }
 

@@ -188,7 +188,8 @@ export class PostgresSource implements Source {
     try {
       await session.replace(sql, parameters);
     } catch (error) {
-      if (sqlState(error) !== SYNTAX_ERROR) throw error;
+      // A statement that cannot stand in parentheses, or writes in its WITH.
+      if (sqlState(error) !== SYNTAX_ERROR && sqlState(error) !== NOT_SUPPORTED) throw error;
       throw this.#invalid(
         'invalid_statement',
         'the statement is none that only reads: SELECT, VALUES, TABLE or WITH',
@@ -232,6 +233,7 @@ interface Failing {
 /** The application_name of what is no job's. */
 const DESK = 'dungbeetle';
 const SYNTAX_ERROR = '42601';
+const NOT_SUPPORTED = '0A000';
 /** Types with lower oids are the server's own. */
 const FIRST_USER_OID = 16_384;
 

@@ -168,6 +168,37 @@ for (const server of servers('postgres')) {
       for await (const { rows } of streamOf(result.body)) assert.equal(rows, 1);
     });
 
+    test('an attempt that queries as another role ends its predecessor too', async (t) => {
+      const admin = await freshDatabase(t, server);
+      const [login, reader] = ['login', 'reader'].map(
+        (name) => `${name}_${process.pid}_${server.name.slice(-2)}`,
+      );
+      await execute(
+        admin,
+        `CREATE ROLE ${reader}; CREATE ROLE ${login} LOGIN PASSWORD 'x' IN ROLE ${reader}`,
+      );
+      closing(t, async () => {
+        await execute(admin, `DROP ROLE ${login}; DROP ROLE ${reader}`);
+      });
+      const url = new URL(admin);
+      url.username = login ?? '';
+      url.password = 'x';
+      url.searchParams.set('role', reader ?? '');
+      const source = await openSource(t, url.href);
+      assert.deepEqual(await rowsOf(source, 'SELECT current_user'), [[reader]]);
+      const old = owner('again');
+      const left = await source.query(
+        'SELECT pg_sleep(1000)',
+        [],
+        queryOptions([{ encoding: 'copy-text' }], { owner: old }),
+      );
+      closing(t, async () => left[Symbol.asyncDispose]());
+      await until('it runs', () => running(admin, marker(old)));
+      const next = owner('again', { attempt: 2 });
+      assert.deepEqual(await rowsOf(source, 'SELECT current_user', [], { owner: next }), [[reader]]);
+      await until('it is gone', async () => !(await running(admin, marker(old))));
+    });
+
     test('a job with a long id is marked too, and told from its like', () => {
       const long = 'x'.repeat(128);
       const marks = [long, `${long.slice(1)}y`, 'short'].map((job_id) =>

@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { marker } from '../../../src/databases/postgres/marker.ts';
+import { openPostgresSource } from '../../../src/databases/postgres/source.ts';
 import { tempFolder } from '../../support/folder.ts';
 import { noPrivate, startPrivate } from '../../support/private-server.ts';
 import { proxy } from '../../support/proxy.ts';
 import { execute, freshDatabase, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
-import { never, owner, queryOptions } from '../support.ts';
+import { closing, never, owner, queryOptions } from '../support.ts';
 import { openSource, rowsOf, streamOf } from './source-support.ts';
 
 const ENDLESS = "SELECT repeat('x', 100), generate_series(1, 1000000000000)";
@@ -114,6 +115,26 @@ for (const server of servers('postgres')) {
               .length === 0,
         );
       }
+    });
+
+    test('an idle connection whose other end fell silent is found out within the time to connect', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const { hostname, port } = new URL(dsn);
+      const way = await proxy(t, { host: hostname, port: Number(port) });
+      const source = await openPostgresSource({
+        name: 'app',
+        dsn: way.through(dsn),
+        max_active: 1,
+        max_idle: 1,
+        connect_timeout_ms: 500,
+      });
+      closing(t, () => source.close());
+      assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
+      way.freeze();
+      await assert.rejects(rowsOf(source, 'SELECT 1'), isAway);
+      await assert.rejects(source.ping(never()), isAway);
+      way.thaw();
+      assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
     });
 
     test('a server killed in mid-stream, away, and back', { skip: noPrivate(name) }, async (t) => {

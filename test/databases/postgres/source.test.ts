@@ -109,6 +109,7 @@ const HOSTILE: readonly string[] = [
   'INSERT INTO victim VALUES (2) RETURNING a',
   'UPDATE victim SET a = 2 RETURNING a',
   'WITH gone AS (DELETE FROM victim RETURNING a) SELECT * FROM gone',
+  'WITH gone AS (DELETE FROM victim RETURNING a::int2) SELECT a FROM gone',
   'SELECT a INTO evil FROM victim',
   'SELECT a FROM victim FOR UPDATE',
   "SELECT nextval('counter')",
@@ -239,6 +240,7 @@ for (const server of servers('postgres')) {
       assert.equal(await one('select $1::int8', ['42']), 42n);
       assert.equal(await one('select $1::int8', [42]), 42n);
       assert.equal(await one('select $1::int8', [true]), 1n);
+      assert.equal(await one('select $1::float8', [true]), 1);
       assert.equal(await one('select $1::int8', [null]), null);
       assert.equal(await one('select $1::text', [1.5]), '1.5');
       assert.equal(await one('select $1::bool', [false]), false);
