@@ -258,6 +258,8 @@ export function reading({ each, shared }: Suites): void {
   shared('listeners of other connections hear of work, of cancels and of ends', async (s) => {
     const other = await s.connect();
     const { hints, stop } = listen(other);
+    // Another connection's: only what it answers after that tells that it has begun to listen.
+    await other.ping();
     await s.post('a');
     await until('it hears of the job', () => hints.some(({ type }) => type === 'ready'));
     const held = await s.claimOne();
