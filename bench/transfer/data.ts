@@ -21,7 +21,7 @@ export async function fill(engine: SourceEngine, dsn: string, rows: number): Pro
       await execute(
         dsn,
         `CREATE TABLE entries (${POSTGRES_COLUMNS});
-         INSERT INTO entries SELECT i, 'customer ' || i % 5000, (i * 7919 % 10000000)::numeric / 100, i % 365,
+         INSERT INTO entries SELECT i, 'customer ' || i % 5000, (i::bigint * 7919 % 10000000)::numeric / 100, i % 365,
            i::float8 / 7, date '2020-01-01' + i % 1461, timestamptz '2020-01-01 00:00:00+00' + i * interval '1.000123 s',
            CASE WHEN i % 3 = 0 THEN NULL ELSE E'paid\\tin cash,\\nno receipt ' || i END, i % 2 = 0
          FROM generate_series(1, ${rows}) i`,
