@@ -48,11 +48,11 @@ export function streamOf({ body }: ResultSet): AsyncIterable<Chunk> {
   return body.chunks;
 }
 
-/** Whether the server works on a statement that begins so. */
+/** Whether the server works on a statement that begins so, in the DSN's own database: others' tests run beside. */
 export async function isRunning(dsn: string, mark: string): Promise<boolean> {
   const rows = await execute(
     dsn,
-    `SELECT 1 FROM information_schema.PROCESSLIST WHERE LEFT(INFO, ${mark.length}) = '${mark}'`,
+    `SELECT 1 FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND LEFT(INFO, ${mark.length}) = '${mark}'`,
   );
   return rows.length > 0;
 }
