@@ -22,6 +22,9 @@ export interface CheckedJob {
   readonly priority: number;
   readonly eta: number | null;
   readonly retries: number;
+  readonly limit: string | null;
+  readonly key: string | null;
+  readonly key_concurrency: number | null;
   /** Each parent once; of several edges to one the strictest. */
   readonly after: readonly { readonly job_id: string; readonly on_failure: OnFailure }[];
 }
@@ -50,9 +53,17 @@ export function checkBatch(posted: readonly NewJob[], group?: NewGroup): Checked
 
 function checkJob(job: NewJob): CheckedJob {
   const { job_id, task, queue, priority = 0, retries = 0, eta = null, after = [] } = job;
+  const { limit = null, key = null, key_concurrency = null } = job;
   checkId('job', job_id);
-  checkName(job_id, 'queue', queue);
-  checkName(job_id, 'task', task);
+  const what = `job "${job_id}"`;
+  checkName(`${what}: queue`, queue);
+  checkName(`${what}: task`, task);
+  if (limit !== null) checkName(`${what}: limit`, limit);
+  if (key !== null) checkName(`${what}: key`, key);
+  checkConcurrency(`${what}: key_concurrency`, key_concurrency);
+  if (key === null && key_concurrency !== null) {
+    throw InvalidJob(`${what}: key_concurrency goes with a key`);
+  }
   if (!Number.isInteger(priority) || Math.abs(priority) > PRIORITY) {
     throw InvalidJob(`job "${job_id}": priority must be an integer between -${PRIORITY} and ${PRIORITY}`);
   }
@@ -77,15 +88,27 @@ function checkJob(job: NewJob): CheckedJob {
     priority,
     eta,
     retries,
+    limit,
+    key,
+    key_concurrency,
     after: [...parents].map(([job_id, on_failure]) => ({ job_id, on_failure })),
   };
 }
 
 function checkGroup({ group_id, concurrency }: NewGroup): void {
   checkId('group', group_id);
-  if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
-    throw InvalidJob(`group "${group_id}": concurrency must be an integer, 1 or more`);
-  }
+  checkConcurrency(`group "${group_id}": concurrency`, concurrency ?? null);
+}
+
+/** Throws `InvalidJob` for a limit's name or concurrency that cannot be. */
+export function checkLimit(limit: string, concurrency: number | null): void {
+  checkName('the name of a limit', limit);
+  checkConcurrency(`limit "${limit}": concurrency`, concurrency);
+}
+
+function checkConcurrency(what: string, concurrency: number | null): void {
+  if (concurrency === null || (Number.isSafeInteger(concurrency) && concurrency >= 1)) return;
+  throw InvalidJob(`${what} must be an integer, 1 or more`);
 }
 
 function checkId(kind: 'job' | 'group', id: string): void {
@@ -93,11 +116,9 @@ function checkId(kind: 'job' | 'group', id: string): void {
   throw InvalidJob(`"${printable(id)}" is not a ${kind} id: it takes 1 to 128 of A-Z a-z 0-9 _ : -`);
 }
 
-function checkName(job_id: string, field: string, name: string): void {
+function checkName(what: string, name: string): void {
   if (name.length > 0 && name.length <= LONGEST_NAME && !/\p{Cc}/u.test(name)) return;
-  throw InvalidJob(
-    `job "${job_id}": ${field} must be 1 to ${LONGEST_NAME} characters, none of them a control character`,
-  );
+  throw InvalidJob(`${what} must be 1 to ${LONGEST_NAME} characters, none of them a control character`);
 }
 
 function printable(text: string): string {

@@ -6,6 +6,7 @@ import type {
   Job,
   JobFilter,
   JobState,
+  Limit,
   NewGroup,
   NewJob,
   OnFailure,
@@ -106,6 +107,12 @@ export class Queue {
   }
   resume(queue: string): Promise<void> {
     return this.store.resume(queue);
+  }
+  limit(limit: string, concurrency: number | null): Promise<void> {
+    return this.store.limit(limit, concurrency);
+  }
+  limits(limits: readonly string[]): Promise<readonly Limit[]> {
+    return this.store.limits(limits);
   }
   ping(): Promise<void> {
     return this.store.ping();

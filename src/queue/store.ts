@@ -13,7 +13,7 @@ import type { Json } from '../util/json.ts';
 /**
  * The state of a job.
  *
- * - PENDING: waits for its turn, its ETA, its parents or a free slot of its group
+ * - PENDING: waits for its turn, its ETA, its parents or a free slot of its group, its limit or its key
  * - STARTED: an attempt runs under a lease
  * - RETRY: an attempt failed, the next one is due later
  * - SUCCESS, FAILURE, CANCELLED: finished; nothing but `retry`, `purge` or a new post changes it
@@ -50,6 +50,18 @@ export interface NewJob {
    * ended; an unknown one is `UnknownJob`; a cycle is `InvalidJob`.
    */
   readonly after?: readonly Dependency[];
+  /** A limit that it shares with others (see `limit`): a name of the form of a queue's; null or absent: none. */
+  readonly limit?: string | null;
+  /**
+   * On whose behalf it runs: a name of the form of a queue's; null or absent: nobody's. Keys take turns: see
+   * `claim`.
+   */
+  readonly key?: string | null;
+  /**
+   * How many jobs of the key may be STARTED at once, in all queues and processes; null or absent: no limit.
+   * What the last of its jobs to be posted, or to be set to run again, says holds for all of them.
+   */
+  readonly key_concurrency?: number | null;
 }
 
 /** A group as it is posted, with its jobs. */
@@ -89,6 +101,9 @@ export interface Job {
   readonly fence: number | null;
   readonly group_id: string | null;
   readonly after: readonly Dependency[];
+  readonly limit: string | null;
+  readonly key: string | null;
+  readonly key_concurrency: number | null;
   /** Name of the worker that holds or held the last attempt. */
   readonly worker: string | null;
   /** The last attempt's error, "" if none. Kept while in RETRY and STARTED again; "" on SUCCESS. */
@@ -160,6 +175,16 @@ export interface Group {
   readonly jobs: readonly Job[];
 }
 
+/** A limit that jobs share, as far as it is in use. */
+export interface Limit {
+  readonly limit: string;
+  /** Null: no limit was set. */
+  readonly concurrency: number | null;
+  /** Jobs that count against it: STARTED, and not finished otherwise. */
+  readonly running: number;
+  readonly waiting: number;
+}
+
 export interface JobFilter {
   readonly state?: JobState;
   readonly task?: string;
@@ -217,9 +242,15 @@ export interface Store {
   enqueue(jobs: readonly NewJob[], group?: NewGroup): Promise<readonly Job[]>;
 
   /**
-   * Leases ready jobs: due, parents finished, queue not paused, group with a free slot; by priority (high
-   * first), then due time, then order of posting. State, attempt and lease are written in the same step.
-   * Its cost does not grow with the number of jobs that wait.
+   * Leases ready jobs: due, parents finished, queue not paused, a free slot in its group, its limit and its
+   * key; by priority (high first), then turn, then due time, then order of posting. State, attempt and lease
+   * are written in the same step. Its cost does not grow with the number of jobs that wait.
+   *
+   * A job's turn is the time it became due; with a key, if that is later, the time a job of its key was last
+   * handed out. So whoever has posted a thousand jobs is served once before all that wait by then have been.
+   *
+   * Limits are exact, also when several processes claim at once: a slot is taken by the claim, and free again
+   * when the attempt has ended in whatever way.
    */
   claim(request: ClaimRequest): Promise<Claimed>;
 
@@ -286,6 +317,16 @@ export interface Store {
   /** No job of the queue is claimed until `resume`; running ones go on. */
   pause(queue: string): Promise<void>;
   resume(queue: string): Promise<void>;
+
+  /**
+   * How many jobs that name this limit may be STARTED at once, in all queues and processes; null: no limit. It
+   * holds until it is set anew; jobs that run already go on. Throws `InvalidJob` for a name or a number that
+   * cannot be.
+   */
+  limit(limit: string, concurrency: number | null): Promise<void>;
+
+  /** For each name, in order, its limit: one that is not in use has no concurrency and no jobs. */
+  limits(limits: readonly string[]): Promise<readonly Limit[]>;
 
   /** The leases that have not expired: who may still be writing. */
   leases(): Promise<readonly Lease[]>;

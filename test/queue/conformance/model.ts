@@ -18,6 +18,7 @@ const MAX_CRASHES = 2;
 const IDS = ['a', 'b', 'c', 'd', 'e'];
 const GROUPS = ['g', 'h'];
 const QUEUES = ['p', 'q'];
+const LIMITS = ['l', 'm'];
 const SECONDS = 12;
 
 class Real {
@@ -92,6 +93,14 @@ const posted = fc.record({
   queue,
   priority: fc.constantFrom(0, 0, 0, 1, 2),
   delay: fc.constantFrom(null, null, null, null, 0.5),
+  limit: fc.constantFrom(null, null, ...LIMITS),
+  key: fc.constantFrom(
+    { key: null },
+    { key: null },
+    { key: 'x', key_concurrency: 1 },
+    { key: 'y', key_concurrency: 2 },
+    { key: 'x', key_concurrency: null },
+  ),
   after: fc.array(fc.record({ job_id: id, on_failure: fc.constantFrom('run' as const, 'cancel' as const) }), {
     maxLength: 2,
   }),
@@ -105,12 +114,13 @@ const commands = [
       group: fc.option(fc.record({ group_id, concurrency: fc.constantFrom(undefined, 1, 1, 2) })),
     }),
     async (model, real, input) => {
-      const jobs = input.jobs.map(({ delay, after, ...job }, index): NewJob => {
+      const jobs = input.jobs.map(({ delay, after, key, ...job }, index): NewJob => {
         // Only what came before: cycles are refused, and have a test of their own.
         const later = new Set(input.jobs.slice(index).map(({ job_id }) => job_id));
         const eta = delay === null ? null : model.now + delay * UNIT_MS;
         return {
           ...job,
+          ...key,
           task: 't',
           payload: null,
           eta,
@@ -268,6 +278,15 @@ const commands = [
     await real.store.resume(queue);
     model.paused.delete(queue);
   }),
+  command(
+    'limit',
+    fc.record({ limit: fc.constantFrom(...LIMITS), concurrency: fc.constantFrom(null, 1, 1, 2) }),
+    async (model, real, { limit, concurrency }) => {
+      await real.store.limit(limit, concurrency);
+      if (concurrency === null) model.limits.delete(limit);
+      else model.limits.set(limit, concurrency);
+    },
+  ),
   command('prune', nothing, async (model, real) => {
     const forgotten = await real.store.prune({ jobs_ms: KEPT_MS, groups_ms: KEPT_MS });
     assert.equal(forgotten, model.prune(KEPT_MS));
@@ -314,6 +333,10 @@ async function compare(model: Simulation, store: Store): Promise<void> {
       assert.equal(count, runs.length, `${queue} ${state}`);
     }
   }
+  assert.deepEqual(
+    await store.limits(LIMITS),
+    LIMITS.map((limit) => ({ limit, concurrency: model.limits.get(limit) ?? null, ...model.usage(limit) })),
+  );
   for (const queue of QUEUES) {
     assert.deepEqual(
       ids(await store.pending(queue, 100)),
@@ -365,6 +388,7 @@ async function empty(store: Store): Promise<void> {
   for (const group_id of GROUPS) await store.purgeGroup(group_id).catch(ignoreUnknown);
   for (const job_id of IDS) await store.purge(job_id).catch(ignoreUnknown);
   for (const queue of QUEUES) await store.resume(queue);
+  for (const limit of LIMITS) await store.limit(limit, null);
 }
 
 function ignoreUnknown(error: unknown): void {

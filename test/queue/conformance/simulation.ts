@@ -6,6 +6,9 @@ export interface Run {
   readonly queue: string;
   readonly priority: number;
   readonly group: SimulatedGroup | null;
+  readonly limit: string | null;
+  readonly key: string | null;
+  readonly key_concurrency: number | null;
   readonly parents: readonly { readonly run: Run; readonly on_failure: OnFailure }[];
   state: JobState;
   due_at: number;
@@ -27,11 +30,22 @@ export interface SimulatedGroup {
   ended_at: number | null;
 }
 
+/** What is known of a key as long as one of its jobs is not finished. */
+interface SimulatedKey {
+  concurrency: number | null;
+  /** When one of its jobs was last handed out; those of the same time in order. */
+  served_at: number;
+  served: number;
+}
+
 export class Simulation {
   /** In the order posted; those forgotten are taken out. */
   runs: Run[] = [];
   groups: SimulatedGroup[] = [];
   readonly paused = new Set<string>();
+  /** Those that were set. */
+  readonly limits = new Map<string, number>();
+  readonly #keys = new Map<string, SimulatedKey>();
   now = 0;
   #places = 0;
 
@@ -83,6 +97,9 @@ export class Simulation {
         queue: job.queue,
         priority: job.priority ?? 0,
         group,
+        limit: job.limit ?? null,
+        key: job.key ?? null,
+        key_concurrency: job.key_concurrency ?? null,
         parents,
         state: 'PENDING',
         due_at: Math.max(job.eta ?? 0, this.now),
@@ -96,6 +113,7 @@ export class Simulation {
         waits: new Set(parents.filter(({ run }) => run.ended_at === null).map(({ run }) => run)),
       };
       this.runs.push(run);
+      this.#limitKey(run);
       if (parents.some((parent) => dooms(parent.run, parent.on_failure))) this.#end(run, 'CANCELLED');
     }
   }
@@ -103,12 +121,15 @@ export class Simulation {
   /** What a claim must hand out, in order. */
   claim(queues: readonly string[], limit: number): Run[] {
     const taken: Run[] = [];
-    for (const run of this.ready().filter(({ queue }) => queues.includes(queue))) {
-      if (taken.length === limit) break;
-      if (!this.#hasSlot(run)) continue;
+    while (taken.length < limit) {
+      const ready = this.ready().filter((run) => queues.includes(run.queue) && this.#hasSlots(run));
+      const [run] = ready.sort((one, other) => this.#inTurn(one, other));
+      if (run === undefined) break;
       run.state = 'STARTED';
       run.attempt += 1;
       taken.push(run);
+      const key = this.#keyOf(run);
+      if (key !== undefined) Object.assign(key, { served_at: this.now, served: this.#nextPlace() });
     }
     return taken;
   }
@@ -121,9 +142,48 @@ export class Simulation {
       .sort(inOrder);
   }
 
-  #hasSlot({ group }: Run): boolean {
-    if (group === null || group.concurrency === null) return true;
-    return this.members(group).filter(({ state }) => state === 'STARTED').length < group.concurrency;
+  #hasSlots(run: Run): boolean {
+    const { group, limit, key } = run;
+    const started = this.runs.filter(({ state }) => state === 'STARTED');
+    const isFree = (concurrency: number | null | undefined, isOf: (other: Run) => boolean) =>
+      typeof concurrency !== 'number' || started.filter(isOf).length < concurrency;
+    return (
+      isFree(group?.concurrency, (other) => other.group === group) &&
+      isFree(limit === null ? null : this.limits.get(limit), (other) => other.limit === limit) &&
+      isFree(this.#keyOf(run)?.concurrency, (other) => other.key === key)
+    );
+  }
+
+  #inTurn(one: Run, other: Run): number {
+    const [oneAt, onePlace] = this.#turn(one);
+    const [otherAt, otherPlace] = this.#turn(other);
+    return other.priority - one.priority || oneAt - otherAt || onePlace - otherPlace || inOrder(one, other);
+  }
+
+  #turn(run: Run): readonly [at: number, place: number] {
+    const key = this.#keyOf(run);
+    const isServedLater =
+      key !== undefined &&
+      (key.served_at > run.due_at || (key.served_at === run.due_at && key.served > run.place));
+    return isServedLater ? [key.served_at, key.served] : [run.due_at, run.place];
+  }
+
+  #keyOf({ key }: Run): SimulatedKey | undefined {
+    return key === null ? undefined : this.#keys.get(key);
+  }
+
+  #limitKey({ key, key_concurrency: concurrency }: Run): void {
+    if (key === null) return;
+    const known = this.#keys.get(key);
+    if (known === undefined) this.#keys.set(key, { concurrency, served_at: 0, served: 0 });
+    else known.concurrency = concurrency;
+  }
+
+  /** How many jobs of a limit run, and how many wait. */
+  usage(limit: string): { readonly running: number; readonly waiting: number } {
+    const active = this.runs.filter((run) => run.limit === limit && run.ended_at === null);
+    const running = active.filter(({ state }) => state === 'STARTED').length;
+    return { running, waiting: active.length - running };
   }
 
   held({ job_id, attempt, fence }: Lease): Run | undefined {
@@ -192,6 +252,7 @@ export class Simulation {
     });
     run.due_at = this.now;
     run.place = this.#nextPlace();
+    this.#limitKey(run);
   }
 
   prune(older_than_ms: number): number {
@@ -226,6 +287,10 @@ export class Simulation {
     run.crashes = 0;
     run.lease = null;
     run.waits.clear();
+    const { key } = run;
+    if (key !== null && this.runs.every((other) => other.key !== key || other.ended_at !== null)) {
+      this.#keys.delete(key);
+    }
     for (const child of this.runs.filter(({ waits }) => waits.has(run))) {
       // It may have been cancelled by a sibling in the meantime.
       if (!child.waits.delete(run)) continue;
