@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { ClaimedJob } from '../../../src/queue/store.ts';
-import { ids, LEASE_MS, newJob, range, rejects, type Subject, type Suites } from './subject.ts';
+import { ids, LEASE_MS, newJob, range, rejects, type Suites } from './subject.ts';
+import { endAgain, WAYS_OUT } from './ways-out.ts';
 
 export function groups({ each, shared }: Suites): void {
   each('a group has its jobs, in the order posted', async (s) => {
@@ -79,37 +79,12 @@ export function groups({ each, shared }: Suites): void {
     assert.deepEqual(await s.runAll(), ['high', 'a', 'b', 'c']);
   });
 
-  // Every way out of a slot lets exactly one other in.
-  const waysOut: readonly (readonly [string, (s: Subject, held: ClaimedJob) => Promise<unknown>])[] = [
-    ['success', (s, held) => s.succeed(held)],
-    ['failure', (s, held) => s.fail(held)],
-    ['cancel', (s, held) => s.finish(held, { state: 'CANCELLED' })],
-    ['retry', (s, held) => s.retryLater(held, 600_000)],
-    ['purge', (s) => s.store.purge('g-0')],
-    [
-      'release of a cancelled job',
-      async (s, held: ClaimedJob) => {
-        await s.store.cancel('g-0');
-        await s.store.release([held.lease]);
-      },
-    ],
-    [
-      'recovery of a poison job',
-      async (s) => {
-        s.advance(LEASE_MS + 1);
-        await s.store.recover({ max_crashes: 1 });
-      },
-    ],
-  ];
-  for (const [way, leave] of waysOut) {
+  for (const [way, leave] of WAYS_OUT) {
     each(`${way} frees the slot, exactly once`, async (s) => {
       await s.postAll(range(4, 'g-'), { group_id: 'g', concurrency: 1 });
       const held = await s.claimOne();
       await leave(s, held);
-      // Once more: a slot that was freed twice would show.
-      await s.finish(held, { state: 'SUCCESS', result: null });
-      await s.store.release([held.lease]);
-      await s.recover();
+      await endAgain(s, held);
       assert.deepEqual(await s.claimIds(), ['g-1']);
       assert.deepEqual(await s.claimIds(), []);
     });
@@ -275,6 +250,8 @@ export function groups({ each, shared }: Suites): void {
             lease,
             outcome: { state: 'SUCCESS', result: n } as const,
           }));
+          // Meanwhile the others claim.
+          assert.deepEqual((await store.renew(jobs, LEASE_MS)).lost, []);
           // Counted down before it is asked for: the next claim may come before the answer.
           running -= jobs.length;
           const states = await store.finish(ends);

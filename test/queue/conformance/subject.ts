@@ -115,10 +115,10 @@ export class Subject {
   }
 
   /** Claims and ends one job after the other until there are none; their ids in the order in which they ran. */
-  async runAll(queue = QUEUE): Promise<string[]> {
+  async runAll(queues: readonly string[] = [QUEUE]): Promise<string[]> {
     const ran: string[] = [];
     for (;;) {
-      const [job] = await this.claim(1, [queue]);
+      const [job] = await this.claim(1, queues);
       if (job === undefined) return ran;
       ran.push(job.job_id);
       await this.succeed(job);
@@ -158,6 +158,13 @@ export function only<T>(items: readonly T[]): T {
 
 export function range(count: number, prefix = 'job-'): string[] {
   return Array.from({ length: count }, (_, index) => `${prefix}${index}`);
+}
+
+/** One job of a list; fails if it is not there. */
+export function named<T extends Job>(jobs: readonly T[], job_id: string): T {
+  const job = jobs.find((job) => job.job_id === job_id);
+  assert.ok(job !== undefined, `no job "${job_id}" among ${ids(jobs)}`);
+  return job;
 }
 
 export async function rejects(promise: Promise<unknown>, code: QueueErrorCode): Promise<void> {
