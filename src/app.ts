@@ -89,7 +89,7 @@ async function start(
   ]);
   await prepareAll(tasks, sources);
 
-  const store = await openStore(config.store);
+  const store = await openStore(config.store, (message) => logger.warn({ event: 'store' }, message));
   closers.push(() => store.close());
   const queue = new Queue(store);
   const reports = new Reports({

@@ -28,6 +28,8 @@ export interface AppConfig {
   readonly results_sweep_ms: number;
   /** A job whose workers died this often in a row is not run again. */
   readonly max_crashes: number;
+  /** The most jobs of one key that run at once, in all processes; null: no limit. */
+  readonly key_concurrency: number | null;
 }
 
 export interface ServerConfig {
@@ -45,16 +47,59 @@ export interface WorkerConfig {
   readonly only: boolean;
 }
 
-export interface SqliteStoreConfig {
-  readonly type: 'sqlite';
-  /** An absolute path, or ":memory:". */
-  readonly path: string;
-  /** How long finished jobs and finished groups are remembered. */
+/** How long finished jobs and finished groups are remembered. */
+interface Retention {
   readonly expiry_ms: number;
   readonly meta_expiry_ms: number;
 }
 
-export interface SqliteSourceConfig {
+export interface SqliteStoreConfig extends Retention {
+  readonly type: 'sqlite';
+  /** An absolute path, or ":memory:". */
+  readonly path: string;
+}
+
+export interface PostgresStoreConfig extends Retention {
+  readonly type: 'postgres';
+  readonly dsn: string;
+  /** Where to listen for notifications, if that cannot be done through `dsn`; null: there. */
+  readonly listen_dsn: string | null;
+  readonly schema: string;
+  readonly max_active: number;
+  readonly connect_timeout_ms: number;
+}
+
+export interface RedisStoreConfig extends Retention {
+  readonly type: 'redis';
+  /** Of the server, of its Sentinels, or of some nodes of its cluster: "host:port" each. */
+  readonly addresses: readonly string[];
+  readonly username: string | null;
+  readonly password: string | null;
+  readonly db: number;
+  readonly tls: boolean;
+  /** Null: `addresses` are no Sentinels. */
+  readonly sentinel: {
+    readonly name: string;
+    readonly username: string | null;
+    readonly password: string | null;
+  } | null;
+  readonly cluster: boolean;
+  /** What every key begins with. */
+  readonly prefix: string;
+  /** How many replicas must have a post before it is answered. */
+  readonly min_replicas: number;
+  readonly connect_timeout_ms: number;
+  /** How long the answer to a command may take. */
+  readonly command_timeout_ms: number;
+}
+
+/** What all sources have. */
+interface SourceLimit {
+  /** The most jobs on it at once, in all processes that share the store; null: no limit. */
+  readonly concurrency: number | null;
+}
+
+export interface SqliteSourceConfig extends SourceLimit {
   readonly type: 'sqlite';
   /** Absolute. */
   readonly path: string;
@@ -83,7 +128,7 @@ export interface PoolConfig {
   readonly connect_timeout_ms: number;
 }
 
-export interface ServerSourceConfig extends PoolConfig {
+export interface ServerSourceConfig extends PoolConfig, SourceLimit {
   readonly type: 'postgres' | 'mysql' | 'clickhouse';
   readonly dsn: string;
 }
@@ -105,7 +150,7 @@ export interface MysqlResultsConfig extends ServerResultsConfig {
 }
 
 // An engine joins these unions and the tables in schema.ts.
-export type StoreConfig = SqliteStoreConfig;
+export type StoreConfig = SqliteStoreConfig | PostgresStoreConfig | RedisStoreConfig;
 export type SourceConfig = SqliteSourceConfig | ServerSourceConfig;
 export type ResultsConfig = SqliteResultsConfig | PostgresResultsConfig | MysqlResultsConfig;
 

@@ -7,7 +7,7 @@ import { type Environment, environmentSettings } from './environment.ts';
 import { ConfigError } from './errors.ts';
 import { readToml } from './file.ts';
 import { parseFlags } from './flags.ts';
-import { app, backends, brokers, type Engine, planned, root, sources, stores } from './schema.ts';
+import { app, backends, brokers, type Engine, PLACE_KEYS, root, sources, stores } from './schema.ts';
 import { checkKnown, fileSettings, keysIn, overlay, place, type Setting, shown } from './settings.ts';
 import { absolute, identity, MEMORY, sqlitePath } from './sqlite.ts';
 import { annotations, decode, fromText } from './values.ts';
@@ -48,6 +48,17 @@ export function loadConfig({ argv, env, cwd }: Sources): Config {
   return new Reader(overlay(layers), { cwd, name, file: table === null ? null : path }).config();
 }
 
+/** Where the configuration is from. */
+interface Origins {
+  readonly cwd: string;
+  readonly name: string;
+  /** Absolute; null: there is no file. */
+  readonly file: string | null;
+}
+
+const STATE = ['job_queue', 'state'];
+const BROKER = ['job_queue', 'broker'];
+
 /** Reads the sections of settings that are all known, each value by its schema. */
 class Reader {
   readonly #settings: ReadonlyMap<string, Setting>;
@@ -55,12 +66,11 @@ class Reader {
   readonly #file: string | null;
   /** Where a message about a missing key points to. */
   readonly #place: string;
+  readonly #from: Origins;
 
-  constructor(
-    settings: ReadonlyMap<string, Setting>,
-    from: { readonly cwd: string; readonly name: string; readonly file: string | null },
-  ) {
+  constructor(settings: ReadonlyMap<string, Setting>, from: Origins) {
     this.#settings = settings;
+    this.#from = from;
     this.#cwd = from.cwd;
     this.#file = from.file;
     this.#place = from.file === null ? 'environment' : from.name;
@@ -71,7 +81,7 @@ class Reader {
     const concurrency = top.worker_concurrency;
     const config: Config = {
       file: this.#file,
-      app: this.#app(),
+      app: this.#app(concurrency),
       server: top.server,
       sql_directories: top.sql_directory.map((folder) =>
         resolve(this.#folder(['sql_directory'], this.#cwd), folder),
@@ -90,7 +100,7 @@ class Reader {
     return config;
   }
 
-  #app(): Config['app'] {
+  #app(concurrency: number): Config['app'] {
     const values = this.#section(['app'], app);
     if (values.heartbeat * 2 >= values.lease) {
       const culprit = this.#settings.get('app.heartbeat') ?? this.#settings.get('app.lease');
@@ -112,28 +122,58 @@ class Reader {
       sweep_ms: values.sweep,
       results_sweep_ms: values.results_sweep,
       max_crashes: values.max_crashes,
+      key_concurrency:
+        values.key_concurrency === undefined
+          ? Math.max(1, Math.floor(concurrency / 2))
+          : values.key_concurrency || null,
     };
   }
 
   #store(concurrency: number): Config['store'] {
-    const broker = this.#engine(
-      ['job_queue', 'broker'],
-      brokers,
-      planned.stores.types,
-      concurrency,
-      'sqlite',
-    );
-    const store = this.#engine(['job_queue', 'state'], stores, planned.stores.types, concurrency, 'sqlite');
-    const statePath = this.#settings.get('job_queue.state.path');
-    if (broker.path === null) return store;
-    // The broker alone may say where the queue is; if both do, they must agree.
-    if (statePath === undefined) return { ...store, path: broker.path };
-    if (broker.path !== store.path) {
+    const reader = this.#withBroker();
+    const { type, engine } = reader.#typed(STATE, stores, 'sqlite');
+    const broker = this.#typed(BROKER, brokers, type);
+    if (broker.type !== type) {
       throw new ConfigError(
-        `${this.#where(['job_queue', 'broker', 'path'])}: must be the same file as job_queue.state.path: with "sqlite" the store is its own broker; drop one of them`,
+        `${this.#where([...BROKER, 'type'])}: must be "${type}", as job_queue.state has it: the store is its own broker; drop the section`,
       );
     }
-    return store;
+    this.#checkKeys(BROKER, type, broker.engine.keys);
+    for (const [key, schema] of Object.entries(broker.engine.keys.properties)) {
+      const path = [...BROKER, key];
+      if (this.#settings.has(path.join('.'))) this.#value(path, schema);
+    }
+    for (const key of PLACE_KEYS) this.#checkSamePlace(key, engine.keys);
+    return reader.#build(STATE, type, engine, concurrency);
+  }
+
+  /** With what [job_queue.state] leaves out taken from [job_queue.broker]: either may be all there is. */
+  #withBroker(): Reader {
+    const settings = new Map(this.#settings);
+    for (const setting of this.#settings.values()) {
+      const [section, part, key] = setting.path;
+      if (section !== 'job_queue' || part !== 'broker' || key === undefined) continue;
+      const path = [...STATE, key].join('.');
+      if (!settings.has(path)) settings.set(path, setting);
+    }
+    return new Reader(settings, this.#from);
+  }
+
+  /** Broker and state may both say where the queue is; if they do they must agree. */
+  #checkSamePlace(key: string, keys: TObject): void {
+    const schema = keys.properties[key];
+    if (schema === undefined) return;
+    const [broker, state] = [BROKER, STATE].map((section) => {
+      const path = [...section, key];
+      if (!this.#settings.has(path.join('.'))) return undefined;
+      const value: unknown = this.#value(path, schema);
+      if (key === 'path') return this.#sqliteFile(path, String(value));
+      return JSON.stringify(Array.isArray(value) ? value.toSorted() : value);
+    });
+    if (broker === undefined || state === undefined || broker === state) return;
+    throw new ConfigError(
+      `${this.#where([...BROKER, key])}: must be the same as job_queue.state.${key}: the store is its own broker; drop one of them`,
+    );
   }
 
   #entries<Entry>(
@@ -153,19 +193,18 @@ class Reader {
     }
     const entries: Record<string, Entry> = Object.create(null);
     for (const name of names) {
-      entries[name] = this.#engine([section, name], engines, [], concurrency);
+      const { type, engine } = this.#typed([section, name], engines);
+      entries[name] = this.#build([section, name], type, engine, concurrency);
     }
     return entries;
   }
 
-  /** A section that has a type, read by the engine of that type. */
-  #engine<Part>(
+  /** The engine of a section that has a type. */
+  #typed<Kind>(
     path: readonly string[],
-    engines: Readonly<Record<string, Engine<Part>>>,
-    later: readonly string[],
-    worker_concurrency: number,
+    engines: Readonly<Record<string, Kind>>,
     fallback?: string,
-  ): Part {
+  ): { readonly type: string; readonly engine: Kind } {
     const setting = this.#settings.get([...path, 'type'].join('.'));
     const supported = `supported: ${Object.keys(engines)
       .map((one) => `"${one}"`)
@@ -175,12 +214,14 @@ class Reader {
     if (written === undefined) throw new ConfigError(`${where}: missing; ${supported}`);
     const type = typeof written === 'string' ? written.toLowerCase() : '';
     const engine = Object.hasOwn(engines, type) ? engines[type] : undefined;
-    if (engine === undefined) {
-      // Only words of our own are repeated: a DSN may have got into the wrong key.
-      const what = later.includes(type) ? `"${type}" is not supported by this version` : 'unknown engine';
-      throw new ConfigError(`${where}: ${what}; ${supported}`);
-    }
-    const keys = keysIn(engine.keys);
+    // The type is not repeated: a DSN may have got into the wrong key.
+    if (engine === undefined) throw new ConfigError(`${where}: unknown engine; ${supported}`);
+    return { type, engine };
+  }
+
+  /** Throws for keys of other engines. */
+  #checkKeys(path: readonly string[], type: string, schema: TObject): void {
+    const keys = keysIn(schema);
     for (const other of this.#settings.values()) {
       const key = other.path[path.length];
       if (key === undefined || !path.every((part, index) => part === other.path[index])) continue;
@@ -190,6 +231,15 @@ class Reader {
         );
       }
     }
+  }
+
+  #build<Part>(
+    path: readonly string[],
+    type: string,
+    engine: Engine<Part>,
+    worker_concurrency: number,
+  ): Part {
+    this.#checkKeys(path, type, engine.keys);
     return engine.build(this.#section(path, engine.keys), {
       worker_concurrency,
       file: (key, dsn) => this.#sqliteFile([...path, key], dsn),
@@ -205,20 +255,25 @@ class Reader {
   ): StaticDecode<TObject<Keys>> {
     const values: Record<string, unknown> = {};
     for (const [key, keySchema] of Object.entries(schema.properties)) {
-      const setting = this.#settings.get([...path, key].join('.'));
-      const { must, default: fallback } = annotations(keySchema);
-      const where = this.#where([...path, key]);
-      const written = setting === undefined ? fallback : writtenIn(setting, keySchema);
-      if (written === undefined) {
-        if (Type.IsOptional(keySchema) || key === 'type') continue;
-        throw new ConfigError(`${where}: missing; it must be ${must}`);
-      }
-      const decoded = decode(keySchema, written);
-      if (decoded === null) throw new ConfigError(`${where}: must be ${must}`);
-      values[key] = decoded.value;
+      const value = this.#value([...path, key], keySchema);
+      if (value !== undefined) values[key] = value;
     }
     // Each value was decoded by its own schema, and those that are missing are optional ones.
     return values as StaticDecode<TObject<Keys>>;
+  }
+
+  /** Of one key; undefined where it may be missing and is. */
+  #value(path: readonly string[], schema: TProperties[string]): unknown {
+    const setting = this.#settings.get(path.join('.'));
+    const { must, default: fallback } = annotations(schema);
+    const written = setting === undefined ? fallback : writtenIn(setting, schema);
+    if (written === undefined) {
+      if (Type.IsOptional(schema) || path.at(-1) === 'type') return undefined;
+      throw new ConfigError(`${this.#where(path)}: missing; it must be ${must}`);
+    }
+    const decoded = decode(schema, written);
+    if (decoded === null) throw new ConfigError(`${this.#where(path)}: must be ${must}`);
+    return decoded.value;
   }
 
   /** The head of a message about a key: where it was set, or where it would be. */
@@ -248,7 +303,10 @@ class Reader {
    */
   #checkFiles(config: Config): void {
     const taken = new Map<string, string>();
-    if (config.store.path !== MEMORY) taken.set(identity(config.store.path), 'the store of the queue');
+    const { store } = config;
+    if (store.type === 'sqlite' && store.path !== MEMORY) {
+      taken.set(identity(store.path), 'the store of the queue');
+    }
     for (const [section, entries] of [
       ['results', config.results],
       ['db', config.db],

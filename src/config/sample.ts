@@ -43,6 +43,9 @@ shutdown_timeout = "30s"
 # heartbeat = "3s"
 # sweep = "2s"
 # max_crashes = 3
+# The most jobs of one key ("on whose behalf", see docs/api.md) that run at once, in all processes; 0: no limit.
+# Default: half of worker_concurrency, at least 1.
+# key_concurrency = 5
 # How often expired result tables, and what dead attempts left, are looked for.
 # results_sweep = "60s"
 
@@ -54,10 +57,49 @@ path = "queue.db"
 expiry = "168h"
 meta_expiry = "168h"
 
-# How workers hear of new jobs. With SQLite the store does that too, and this section can be left out.
+# How workers hear of new jobs. The stores do that too, and this section can be left out.
 # [job_queue.broker]
 # type = "sqlite"
 # path = "queue.db"
+
+# For servers and workers on several machines the queue is on Postgres or Redis. On Postgres, in a schema of its own:
+## [job_queue.state]
+## type = "postgres"
+## dsn = "postgres://user:password@127.0.0.1:5432/queue?sslmode=prefer"
+# The same server without the PgBouncer that "dsn" leads through, if it does: LISTEN does not work there.
+## listen_dsn = "postgres://user:password@127.0.0.1:5432/queue?sslmode=prefer"
+## schema = "dungbeetle"
+# The most connections in use at once; 0: 4.
+## max_active = 0
+## connect_timeout = "5s"
+## expiry = "168h"
+## meta_expiry = "168h"
+
+# On Redis or Valkey. It must persist what it has, and never evict: docs/stores/redis.md.
+## [job_queue.state]
+## type = "redis"
+## addresses = ["127.0.0.1:6379"]
+## username = ""
+## password = ""
+## db = 0
+## tls = false
+# With a sentinel_master, "addresses" are those of its Sentinels; with cluster, of some of the cluster's nodes.
+## sentinel_master = ""
+## sentinel_username = ""
+## sentinel_password = ""
+## cluster = false
+# What every key begins with.
+## prefix = "dungbeetle"
+# How many replicas must have a post before it is answered.
+## min_replicas = 0
+## dial_timeout = "5s"
+## read_timeout = "3s"
+# The Go server's keys for its pool; without effect here.
+## write_timeout = "3s"
+## max_active = 0
+## max_idle = 0
+## expiry = "168h"
+## meta_expiry = "168h"
 
 # Results backends: the databases that result tables are written to. There can be several, [results.one],
 # [results.two]; a job whose task names none gets a random one of them, and says which.
@@ -108,6 +150,8 @@ results_table = "results_%s"
 [db.my_db]
 type = "sqlite"
 dsn = "sqlite:my.db"
+# The most jobs on it at once, in all processes that share the queue; 0: no limit.
+# concurrency = 0
 # The most queries at once (0: as many as jobs run), and the most processes kept warm between them.
 # max_active = 0
 # max_idle = 2
@@ -117,6 +161,7 @@ dsn = "sqlite:my.db"
 # [db.my_postgres]
 # type = "postgres"
 # dsn = "postgres://user:password@127.0.0.1:5432/app?sslmode=prefer"
+# concurrency = 0
 # The most queries at once (0: as many as jobs run), and the most connections kept open between them.
 # max_active = 0
 # max_idle = 2
@@ -125,6 +170,7 @@ dsn = "sqlite:my.db"
 # [db.my_mysql]
 # type = "mysql"
 # dsn = "user:password@tcp(127.0.0.1:3306)/app"
+# concurrency = 0
 # max_active = 0
 # max_idle = 2
 # connect_timeout = "10s"
@@ -133,6 +179,7 @@ dsn = "sqlite:my.db"
 # [db.my_clickhouse]
 # type = "clickhouse"
 # dsn = "clickhouse://default:@127.0.0.1:9000/default"
+# concurrency = 0
 # max_active = 0
 # max_idle = 2
 # connect_timeout = "10s"

@@ -18,15 +18,19 @@ import {
   durationOrNone,
   integer,
   integerOrNone,
+  isHostAndPort,
   LONGEST_MS,
   LONGEST_TIMER_MS,
   list,
   text,
+  textOrNone,
   word,
 } from './values.ts';
 
 const HOUR_MS = 3_600_000;
 const interval = { min_ms: 10, max_ms: 24 * HOUR_MS };
+/** More than any number of machines runs at once. */
+const MOST_JOBS = 1_000_000;
 
 /** Keys outside of any section; the flags, as far as they are configuration. */
 export const root = Type.Object({
@@ -86,6 +90,11 @@ export const app = Type.Object({
     { default: '60s' },
   ),
   max_crashes: integer('a job whose workers died this often in a row fails', 1, 1_000, { default: 3 }),
+  key_concurrency: Type.Optional(
+    integer('the most jobs of one key that run at once, in all processes; 0: no limit', 0, MOST_JOBS, {
+      fallback: 'half of worker_concurrency, at least 1',
+    }),
+  ),
 });
 
 /** What an engine needs beside its own keys. */
@@ -184,44 +193,173 @@ const storePath = {
   form: (path: string) => sqlitePath(path) !== null,
 };
 
-/** [job_queue.state]: the store. */
-export const stores: Readonly<Record<string, Engine<StoreConfig>>> = {
-  sqlite: engine(
-    Type.Object({
-      type: typeKey,
-      path: text(storePath.about, { ...storePath, default: 'queue.db' }),
-      ...retention,
+/** Where the queue is on a SQLite file, on Postgres, on Redis: what state and broker both may say. */
+const sqliteQueue = {
+  path: text(storePath.about, { ...storePath, default: 'queue.db' }),
+};
+
+const postgresQueue = {
+  dsn: text('the server and database: "postgres://user:password@host:5432/database?sslmode=…"', {
+    must: 'a Postgres server: "postgres://user:password@host:5432/database?sslmode=…" or "host=… user=… dbname=…"',
+  }),
+  listen_dsn: Type.Optional(
+    text('where to listen for notifications: around a PgBouncer that dsn leads through', {
+      must: 'a Postgres server: "postgres://user:password@host:5432/database?sslmode=…" or "host=… user=… dbname=…"',
+      fallback: 'dsn',
     }),
-    (values, { file }) => ({
-      type: 'sqlite',
-      path: file('path', values.path),
-      expiry_ms: values.expiry,
-      meta_expiry_ms: values.meta_expiry,
-    }),
+  ),
+  schema: text('the schema that holds the queue, made if it is not there', {
+    default: 'dungbeetle',
+    must: 'the name of a schema, 1 to 63 bytes long, not beginning with "pg_"',
+    form: (name) => Buffer.byteLength(name) <= 63 && !name.startsWith('pg_') && !/\p{Cc}/u.test(name),
+  }),
+  max_active: integer('the most connections in use at once; 0: 4', 0, 1_000, { default: 0 }),
+  connect_timeout: duration(
+    'how long a connection may take to be ready; 0: 5s',
+    { min_ms: 0, max_ms: HOUR_MS },
+    { default: '5s' },
   ),
 };
 
-/** [job_queue.broker]: how workers hear of work. SQLite's is the store itself, so nothing comes of its keys. */
-export const brokers: Readonly<Record<string, Engine<{ readonly path: string | null }>>> = {
-  sqlite: engine(
-    Type.Object({
-      type: typeKey,
-      path: Type.Optional(
-        text('the same file as the store', { ...storePath, fallback: 'job_queue.state.path' }),
-      ),
-    }),
-    (values, { file }) => ({ path: values.path === undefined ? null : file('path', values.path) }),
+const timeoutOfRedis = { min_ms: 0, max_ms: HOUR_MS };
+const redisQueue = {
+  addresses: list('the server; with sentinel_master its Sentinels, with cluster some of its nodes', {
+    must: 'one or more of "host:port", without a scheme or a password',
+    form: isHostAndPort,
+  }),
+  username: textOrNone('the user to log in as', { default: '' }),
+  password: textOrNone('the password', { default: '' }),
+  db: integer('the number of the database; a cluster has none', 0, 2_147_483_647, { default: 0 }),
+  tls: boolean('encrypt, and check the certificate against those that Node.js trusts', { default: false }),
+  sentinel_master: textOrNone('the name of the master that the Sentinels at addresses watch', {
+    default: '',
+  }),
+  sentinel_username: textOrNone('the user to log in to the Sentinels as', { default: '' }),
+  sentinel_password: textOrNone('the password of the Sentinels', { default: '' }),
+  cluster: Type.Optional(
+    boolean('a Redis Cluster', { fallback: 'true if there are several addresses and no sentinel_master' }),
   ),
+  prefix: text('what every key begins with, in braces', {
+    default: 'dungbeetle',
+    must: '1 to 64 of A-Z a-z 0-9 _ : . -',
+    form: (prefix) => /^[A-Za-z0-9_:.-]{1,64}$/.test(prefix),
+  }),
+  min_replicas: integer('how many replicas must have a post before it is answered', 0, 100, { default: 0 }),
+  dial_timeout: duration('how long a connection may take to be ready; 0: 5s', timeoutOfRedis, {
+    default: '5s',
+  }),
+  read_timeout: duration('how long an answer may take; 0: 3s', timeoutOfRedis, { default: '3s' }),
+  // Of the Go server's pool and timeouts, what one connection for all commands has no use for.
+  write_timeout: duration('without effect: read_timeout holds for the whole command', timeoutOfRedis, {
+    default: '3s',
+  }),
+  max_active: integer('without effect: commands share a connection', 0, 10_000, { default: 0 }),
+  max_idle: integer('without effect: commands share a connection', 0, 10_000, { default: 0 }),
 };
+
+/** [job_queue.state]: the store. */
+export const stores: Readonly<Record<string, Engine<StoreConfig>>> = {
+  sqlite: engine(Type.Object({ type: typeKey, ...sqliteQueue, ...retention }), (values, { file }) => ({
+    type: 'sqlite',
+    path: file('path', values.path),
+    ...retentionOf(values),
+  })),
+  postgres: engine(Type.Object({ type: typeKey, ...postgresQueue, ...retention }), (values, around) => {
+    around.check('dsn', checkPostgresDsn(values.dsn));
+    if (values.listen_dsn !== undefined) around.check('listen_dsn', checkPostgresDsn(values.listen_dsn));
+    return {
+      type: 'postgres',
+      dsn: values.dsn,
+      listen_dsn: values.listen_dsn ?? null,
+      schema: values.schema,
+      max_active: values.max_active || DEFAULT_STORE_CONNECTIONS,
+      connect_timeout_ms: values.connect_timeout || DEFAULT_STORE_CONNECT_MS,
+      ...retentionOf(values),
+    };
+  }),
+  redis: engine(Type.Object({ type: typeKey, ...redisQueue, ...retention }), (values, around) => {
+    const { addresses, sentinel_master } = values;
+    const cluster = values.cluster ?? (addresses.length > 1 && sentinel_master === null);
+    if (sentinel_master === null) {
+      const alone = 'goes with sentinel_master, which is not there';
+      around.check('sentinel_username', values.sentinel_username === null ? null : alone);
+      around.check('sentinel_password', values.sentinel_password === null ? null : alone);
+      around.check('addresses', cluster || addresses.length === 1 ? null : SEVERAL_ADDRESSES);
+    } else {
+      around.check('cluster', cluster ? 'a cluster has no Sentinels: drop cluster or sentinel_master' : null);
+    }
+    return {
+      type: 'redis',
+      addresses,
+      username: values.username,
+      password: values.password,
+      db: cluster ? 0 : values.db,
+      tls: values.tls,
+      sentinel:
+        sentinel_master === null
+          ? null
+          : {
+              name: sentinel_master,
+              username: values.sentinel_username,
+              password: values.sentinel_password,
+            },
+      cluster,
+      prefix: values.prefix,
+      min_replicas: values.min_replicas,
+      connect_timeout_ms: values.dial_timeout || DEFAULT_STORE_CONNECT_MS,
+      command_timeout_ms: values.read_timeout || DEFAULT_COMMAND_MS,
+      ...retentionOf(values),
+    };
+  }),
+};
+
+const DEFAULT_STORE_CONNECTIONS = 4;
+const DEFAULT_STORE_CONNECT_MS = 5_000;
+const DEFAULT_COMMAND_MS = 3_000;
+
+const SEVERAL_ADDRESSES =
+  'must be one address, that of the server: several are the Sentinels of a sentinel_master or the nodes of a cluster';
+
+function retentionOf(values: { readonly expiry: number; readonly meta_expiry: number }) {
+  return { expiry_ms: values.expiry, meta_expiry_ms: values.meta_expiry };
+}
+
+/**
+ * [job_queue.broker]: how workers hear of work. The stores do that themselves, so a broker is of the store's type and
+ * repeats where it is, as the Go server's configurations do.
+ */
+export const brokers: Readonly<Record<string, { readonly keys: TObject }>> = {
+  sqlite: { keys: Type.Object({ type: typeKey, ...sqliteQueue }) },
+  postgres: { keys: Type.Object({ type: typeKey, ...postgresQueue }) },
+  redis: { keys: Type.Object({ type: typeKey, ...redisQueue }) },
+};
+
+/** The keys that say where a queue is: a broker and a state that both have one of them must agree. */
+export const PLACE_KEYS = [
+  'path',
+  'dsn',
+  'schema',
+  'addresses',
+  'db',
+  'sentinel_master',
+  'cluster',
+  'prefix',
+] as const;
 
 /** A connect_timeout of 0, which is none to the Go server: nobody waits for ever for a server that is away. */
 const DEFAULT_CONNECT_MS = 10_000;
 
+/** Of every source. */
+const concurrency = integerOrNone('the most jobs on it at once, in all processes that share the queue', {
+  default: 0,
+});
+
 /** [db.NAME] */
 export const sources: Readonly<Record<string, Engine<SourceConfig>>> = {
-  sqlite: engine(Type.Object({ type: typeKey, dsn: sqliteDsn, ...pool }), (values, around) => ({
+  sqlite: engine(Type.Object({ type: typeKey, dsn: sqliteDsn, concurrency, ...pool }), (values, around) => ({
     type: 'sqlite',
     path: around.file('dsn', values.dsn),
+    concurrency: values.concurrency,
     max_active: values.max_active || around.worker_concurrency,
     max_idle: values.max_idle,
   })),
@@ -237,9 +375,9 @@ function server(
   dsn: typeof postgresDsn,
   check: (dsn: string) => string | null,
 ): Engine<SourceConfig> {
-  return engine(Type.Object({ type: typeKey, dsn, ...pool }), (values, around) => {
+  return engine(Type.Object({ type: typeKey, dsn, concurrency, ...pool }), (values, around) => {
     around.check('dsn', check(values.dsn));
-    return { type, dsn: values.dsn, ...poolOf(values, around) };
+    return { type, dsn: values.dsn, concurrency: values.concurrency, ...poolOf(values, around) };
   });
 }
 
@@ -320,24 +458,3 @@ export const backends: Readonly<Record<string, Engine<ResultsConfig>>> = {
   mysql: mysqlResults,
   mariadb: mysqlResults,
 };
-
-/**
- * Engines and keys of DungBeetle's own config.toml for which this version has no engine yet: known, so that
- * the message is about the engine and not about its keys.
- */
-export const planned = {
-  stores: {
-    types: ['postgres', 'redis'],
-    keys: [
-      'dsn',
-      'addresses',
-      'password',
-      'db',
-      'max_active',
-      'max_idle',
-      'dial_timeout',
-      'read_timeout',
-      'write_timeout',
-    ],
-  },
-} as const;

@@ -5,7 +5,7 @@
 import type { TObject } from 'typebox';
 import { suggest } from '../util/suggest.ts';
 import { ConfigError } from './errors.ts';
-import { app, backends, brokers, type Engine, planned, root, sources, stores } from './schema.ts';
+import { app, backends, brokers, root, sources, stores } from './schema.ts';
 
 export type Origin =
   | { readonly kind: 'file'; readonly file: string }
@@ -22,12 +22,12 @@ export interface Setting {
 
 /** The sections with a name of their own for each entry, and those with a type. */
 const NAMED: Readonly<Record<string, readonly string[]>> = {
-  db: keysOf(sources, []),
-  results: keysOf(backends, []),
+  db: keysOf(sources),
+  results: keysOf(backends),
 };
 const JOB_QUEUE: Readonly<Record<string, readonly string[]>> = {
-  broker: keysOf(brokers, planned.stores.keys),
-  state: keysOf(stores, planned.stores.keys),
+  broker: keysOf(brokers),
+  state: keysOf(stores),
 };
 const ROOT_KEYS = Object.keys(root.properties);
 const SECTIONS = ['app', 'job_queue', ...Object.keys(NAMED)];
@@ -37,11 +37,8 @@ export function keysIn(schema: TObject): readonly string[] {
   return Object.keys(schema.properties);
 }
 
-function keysOf(
-  engines: Readonly<Record<string, Engine<unknown>>>,
-  more: readonly string[],
-): readonly string[] {
-  return [...new Set([...Object.values(engines).flatMap((engine) => keysIn(engine.keys)), ...more])];
+function keysOf(engines: Readonly<Record<string, { readonly keys: TObject }>>): readonly string[] {
+  return [...new Set(Object.values(engines).flatMap((engine) => keysIn(engine.keys)))];
 }
 
 /** "config.toml: db.ledger.dsn", "environment: DUNGBEETLE_DB__LEDGER__DSN", "--server": the head of a message. */

@@ -89,6 +89,12 @@ export function text(about: string, options: Default & { must?: string; form?: (
   return Type.Refine(Type.String({ minLength: 1, about, must, ...rest }), form);
 }
 
+/** A string that may be empty, which is decoded to null. */
+export function textOrNone(about: string, options: Default & { must?: string }) {
+  const { must = 'a string', ...rest } = options;
+  return Type.Decode(Type.String({ about, must, ...rest }), (value) => (value === '' ? null : value));
+}
+
 /** One of some words, in any case. */
 export function word<const Words extends readonly string[]>(about: string, words: Words, options: Default) {
   const find = (value: string) => words.find((one) => one === value.toLowerCase());
@@ -104,16 +110,29 @@ export function word<const Words extends readonly string[]>(about: string, words
 }
 
 /** A list of strings, or one string with commas between them; repeated ones count once. */
-export function list(about: string, options: Default) {
+export function list(
+  about: string,
+  options: Default & { must?: string; form?: (item: string) => boolean } = {},
+) {
   const split = (value: string | string[]) => [
     ...new Set(typeof value === 'string' ? splitCommas(value) : value),
   ];
-  const must = 'one or more strings, none of them empty';
-  const written = Type.Union([Type.Array(Type.String()), Type.String()], { about, must, ...options });
+  const {
+    must = 'one or more strings, none of them empty',
+    form = (item: string) => item !== '',
+    ...rest
+  } = options;
+  const written = Type.Union([Type.Array(Type.String()), Type.String()], { about, must, ...rest });
   return Type.Decode(
-    Type.Refine(written, (value) => split(value).length > 0 && split(value).every((item) => item !== '')),
+    Type.Refine(written, (value) => split(value).length > 0 && split(value).every(form)),
     split,
   );
+}
+
+/** "host:port", IPv6 in brackets, without a scheme or credentials. */
+export function isHostAndPort(item: string): boolean {
+  const address = parseAddress(item);
+  return address !== null && address.port > 0 && !item.startsWith(':') && !item.includes('@');
 }
 
 /** Splits at commas, as Go's pflag does: an item with a comma of its own stands in double quotes. */

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { parse } from 'smol-toml';
 import type { TObject } from 'typebox';
 import { SAMPLE } from '../../src/config/sample.ts';
-import { app, backends, brokers, type Engine, root, sources, stores } from '../../src/config/schema.ts';
+import { app, backends, brokers, root, sources, stores } from '../../src/config/schema.ts';
 import { annotations, decode } from '../../src/config/values.ts';
 import { place } from './support.ts';
 
@@ -22,13 +22,21 @@ const NAMED_OTHERWISE: Readonly<Record<string, string>> = {
 /** Each section's heading in the document, its table in the sample, and its keys. */
 const SECTIONS: readonly (readonly [string, string, TObject])[] = [
   ['[app]', 'app', app],
-  ...ofEngines('[job_queue.state]', 'job_queue.state', stores),
-  ...ofEngines('[job_queue.broker]', 'job_queue.broker', brokers),
+  ['[job_queue.state]', 'job_queue.state', keysOf(stores, 'sqlite')],
+  ['[job_queue.broker]', 'job_queue.broker', keysOf(brokers, 'sqlite')],
   ...ofEngines('[results.NAME]', 'results.my_', backends),
   ...ofEngines('[db.NAME]', 'db.my_', sources),
 ];
 
-function ofEngines(heading: string, table: string, engines: Readonly<Record<string, Engine<unknown>>>) {
+type Engines = Readonly<Record<string, { readonly keys: TObject }>>;
+
+function keysOf(engines: Engines, engine: string): TObject {
+  const keys = engines[engine]?.keys;
+  assert.ok(keys);
+  return keys;
+}
+
+function ofEngines(heading: string, table: string, engines: Engines) {
   return Object.entries(engines).map(([engine, { keys }]) => {
     const named = table.endsWith('_') ? `${table}${engine}` : table;
     return [heading, NAMED_OTHERWISE[named] ?? named, keys] as const;
@@ -37,6 +45,17 @@ function ofEngines(heading: string, table: string, engines: Readonly<Record<stri
 
 /** The sample with every commented key in force. */
 const FULL = SAMPLE.replaceAll(/^# (\[[a-z_.]+\]$|[a-z_]+ = )/gm, '$1');
+
+/** The sample with another engine's section in the place of SQLite's: those stand in it behind two hashes. */
+function withStore(engine: string): string {
+  const lines = SAMPLE.split('\n');
+  const type = lines.indexOf(`## type = "${engine}"`);
+  assert.ok(type > 0, `the sample has a store of type "${engine}"`);
+  const section = lines.slice(type - 1, lines.indexOf('', type)).filter((line) => line.startsWith('## '));
+  const [others, sqlite] = [lines.indexOf('[job_queue.state]'), lines.indexOf('meta_expiry = "168h"')];
+  lines.splice(others, sqlite + 1 - others, ...section.map((line) => line.slice('## '.length)));
+  return lines.join('\n');
+}
 
 /** A table of the sample; without keys where all of it is commented out. */
 function at(table: Record<string, unknown>, path: string): Record<string, unknown> {
@@ -71,6 +90,21 @@ test('our loader takes the sample, as it is and with every commented key in forc
   );
 });
 
+for (const engine of ['postgres', 'redis']) {
+  test(`the sample's store on ${engine} is taken, has every key, and the defaults`, (t) => {
+    const { load } = place(t);
+    const toml = withStore(engine);
+    assert.equal(load({ toml }).store.type, engine);
+    const given = at(parse(toml), 'job_queue.state');
+    const { properties } = keysOf(stores, engine);
+    assert.deepEqual(Object.keys(given).sort(), Object.keys(properties).sort());
+    for (const [key, schema] of Object.entries(properties)) {
+      const { default: value } = annotations(schema);
+      if (value !== undefined) assert.deepEqual(decode(schema, given[key]), decode(schema, value), key);
+    }
+  });
+}
+
 test('the sample has every key, those that are commented out with their defaults', () => {
   const given = parse(SAMPLE);
   const full = parse(FULL);
@@ -95,16 +129,22 @@ test('the sample has every key, those that are commented out with their defaults
   }
 });
 
-/** Of all the engines of a section, which share one table. */
+/** The sections with the keys of all engines, which share one table. */
+const DOCUMENTED = [
+  ...SECTIONS,
+  ...ofEngines('[job_queue.state]', '', stores),
+  ...ofEngines('[job_queue.broker]', '', brokers),
+];
+
 function keysUnder(heading: string): readonly string[] {
-  const all = SECTIONS.filter(([other]) => other === heading).flatMap(([, , keys]) =>
+  const all = DOCUMENTED.filter(([other]) => other === heading).flatMap(([, , keys]) =>
     Object.keys(keys.properties),
   );
   return [...new Set(all)].sort();
 }
 
 test('the documentation has every key, with its default', () => {
-  for (const [heading, , keys] of SECTIONS) {
+  for (const [heading, , keys] of DOCUMENTED) {
     const section = DOCUMENT.split(`## \`${heading}\`\n`)[1]?.split('\n## ')[0];
     assert.ok(section, `there is a section ${heading}`);
     const documented = new Map(

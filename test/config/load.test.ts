@@ -21,6 +21,7 @@ test('two databases are enough; all else has defaults', (t) => {
     sweep_ms: 2_000,
     results_sweep_ms: 60_000,
     max_crashes: 3,
+    key_concurrency: 5,
   });
   assert.equal(config.file, join(folder, 'config.toml'));
   assert.deepEqual(config.server, { host: '127.0.0.1', port: 6060 });
@@ -50,6 +51,7 @@ test('two databases are enough; all else has defaults', (t) => {
       ledger: {
         type: 'sqlite',
         path: join(folder, 'ledger.db'),
+        concurrency: null,
         max_active: 10,
         max_idle: 2,
       },
@@ -81,6 +83,7 @@ heartbeat = "300ms"
 sweep = "1.5s"
 results_sweep = 5
 max_crashes = 7
+key_concurrency = 0
 [job_queue.broker]
 type = "sqlite"
 path = "sub/q.db"
@@ -100,6 +103,7 @@ connect_timeout = "2s"
 [db.a]
 type = "sqlite"
 dsn = "plain path.db"
+concurrency = 3
 max_active = 100
 max_idle = 0
 connect_timeout = "10s"
@@ -120,6 +124,7 @@ connect_timeout = "10s"
       sweep_ms: 1_500,
       results_sweep_ms: 5_000,
       max_crashes: 7,
+      key_concurrency: null,
     },
     server: { host: '0.0.0.0', port: 7070 },
     sql_directories: [join(folder, 'tasks'), '/more'],
@@ -138,6 +143,7 @@ connect_timeout = "10s"
       a: {
         type: 'sqlite',
         path: join(folder, 'plain path.db'),
+        concurrency: 3,
         max_active: 100,
         max_idle: 0,
       },
@@ -164,7 +170,7 @@ test('paths of the file are relative to its folder, those of flags and environme
   const config = load({ toml: null, argv, env: { DUNGBEETLE_RESULTS__REPORTS__DSN: 'sqlite:here.db' } });
   assert.equal(config.file, join(folder, 'etc', 'db.toml'));
   assert.deepEqual(config.sql_directories, [join(folder, 'etc', 'tasks')]);
-  assert.equal(config.store.path, join(folder, 'etc', 'queue.db'));
+  assert.equal(pathOf(config.store), join(folder, 'etc', 'queue.db'));
   assert.equal(pathOf(config.db['ledger']), join(folder, 'etc', 'ledger.db'));
   assert.equal(pathOf(config.results['reports']), join(folder, 'here.db'));
   const flagged = load({ toml: null, argv: [...argv, '--sql-directory', 'mine'] });
@@ -182,7 +188,7 @@ test('the file may be missing only if it is the default one and the environment 
   const config = load({ toml: null, env });
   assert.equal(config.file, null);
   assert.equal(pathOf(config.db['a']), join(folder, 'a.db'));
-  assert.equal(config.store.path, join(folder, 'queue.db'));
+  assert.equal(pathOf(config.store), join(folder, 'queue.db'));
   assert.match(message({ toml: null }), /^config\.toml: no such file; .*--config.*--new-config/);
   assert.match(message({ toml: null, env, argv: ['--config', 'my.toml'] }), /^my\.toml: no such file/);
   assert.match(
@@ -195,11 +201,11 @@ test('the file may be missing only if it is the default one and the environment 
 test('the store may be in memory, and named by the broker alone', (t) => {
   const { folder, load, message } = place(t);
   const store = (section: string, path: string) => `${DATABASES}[job_queue.${section}]\npath = "${path}"\n`;
-  assert.equal(load({ toml: store('state', ':memory:') }).store.path, ':memory:');
-  assert.equal(load({ toml: store('broker', 'b.db') }).store.path, join(folder, 'b.db'));
+  assert.equal(pathOf(load({ toml: store('state', ':memory:') }).store), ':memory:');
+  assert.equal(pathOf(load({ toml: store('broker', 'b.db') }).store), join(folder, 'b.db'));
   assert.equal(
     message({ toml: `${store('broker', 'b.db')}[job_queue.state]\npath = "s.db"\n` }),
-    'config.toml: job_queue.broker.path: must be the same file as job_queue.state.path: with "sqlite" the store is its own broker; drop one of them',
+    'config.toml: job_queue.broker.path: must be the same as job_queue.state.path: the store is its own broker; drop one of them',
   );
 });
 

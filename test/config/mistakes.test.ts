@@ -12,7 +12,7 @@ const MISTAKES: readonly (readonly [string, string])[] = [
   [app('log_levle = "INFO"'), 'config.toml: app.log_levle: unknown key; did you mean "log_level"?'],
   [
     app('colour = "red"'),
-    'config.toml: app.colour: unknown key; known here: log_level, default_job_ttl, timeout, shutdown_timeout, max_rows, max_bytes, allowed_hosts, body_limit, lease, heartbeat, sweep, results_sweep, max_crashes',
+    'config.toml: app.colour: unknown key; known here: log_level, default_job_ttl, timeout, shutdown_timeout, max_rows, max_bytes, allowed_hosts, body_limit, lease, heartbeat, sweep, results_sweep, max_crashes, key_concurrency',
   ],
   [app('log_level = "LOUD"'), 'config.toml: app.log_level: must be one of "debug", "info", "warn", "error"'],
   [app('log_level = 3'), 'config.toml: app.log_level: must be one of "debug", "info", "warn", "error"'],
@@ -53,10 +53,47 @@ const MISTAKES: readonly (readonly [string, string])[] = [
     `[job_queue.state]\npath = "postgres://u:p@h/db"\n${DATABASES}`,
     'config.toml: job_queue.state.path: must be a SQLite file: a path, "sqlite:file.db", "sqlite:///abs/file.db" or ":memory:", without "?"',
   ],
+  ...(
+    [
+      ['addresses = []', 'addresses: must be one or more of "host:port", without a scheme or a password'],
+      [
+        'addresses = ["redis://:word@localhost:6379"]',
+        'addresses: must be one or more of "host:port", without a scheme or a password',
+      ],
+      ['', 'addresses: missing; it must be one or more of "host:port", without a scheme or a password'],
+      [
+        'addresses = ["a:1", "b:1"]\ncluster = false',
+        'addresses: must be one address, that of the server: several are the Sentinels of a sentinel_master or the nodes of a cluster',
+      ],
+      [
+        'addresses = ["a:1"]\ncluster = true\nsentinel_master = "main"',
+        'cluster: a cluster has no Sentinels: drop cluster or sentinel_master',
+      ],
+      [
+        'addresses = ["a:1"]\nsentinel_password = "word"',
+        'sentinel_password: goes with sentinel_master, which is not there',
+      ],
+      ['addresses = ["a:1"]\nprefix = "a{b"', 'prefix: must be 1 to 64 of A-Z a-z 0-9 _ : . -'],
+    ] as const
+  ).map(
+    ([lines, message]) =>
+      [
+        `[job_queue.state]\ntype = "redis"\n${lines}\n${DATABASES}`,
+        `config.toml: job_queue.state.${message}`,
+      ] as const,
+  ),
+  [
+    `[job_queue.state]\ntype = "postgres"\ndsn = "postgres://u:p@h/d"\nschema = "pg_queue"\n${DATABASES}`,
+    'config.toml: job_queue.state.schema: must be the name of a schema, 1 to 63 bytes long, not beginning with "pg_"',
+  ],
+  [
+    `[job_queue.state]\ntype = "rabbitmq"\n${DATABASES}`,
+    'config.toml: job_queue.state.type: unknown engine; supported: "sqlite", "postgres", "redis"',
+  ],
   [ledger('max_actve = 1'), 'config.toml: db.ledger.max_actve: unknown key; did you mean "max_active"?'],
   [
     ledger('results_table = "x_%s"'),
-    'config.toml: db.ledger.results_table: unknown key; known here: type, dsn, max_active, max_idle, connect_timeout',
+    'config.toml: db.ledger.results_table: unknown key; known here: type, dsn, concurrency, max_active, max_idle, connect_timeout',
   ],
   [
     reports('unlogged = true'),

@@ -28,6 +28,27 @@ test('no message holds a secret, wherever it was put', (t) => {
     `[job_queue.state]\ntype = "redis"\npassword = "${SECRET}"\n${DATABASES}`,
     `[job_queue.state]\npassword = "${SECRET}"\n${DATABASES}`,
     `[job_queue.broker]\npath = "${DSN}"\n${DATABASES}`,
+    ...['state', 'broker'].flatMap((section) =>
+      [
+        `type = "redis"\naddresses = ["${DSN}"]`,
+        `type = "redis"\naddresses = ["user:${SECRET}@host:6379"]`,
+        `type = "redis"\naddresses = "${SECRET}@host:6379"`,
+        `type = "redis"\naddresses = ["a:1"]\npassword = ["${SECRET}"]`,
+        `type = "redis"\naddresses = ["a:1"]\npassword = "${SECRET}"\ndb = -1`,
+        `type = "redis"\naddresses = ["a:1"]\npassword = "${SECRET}"\nsentinel_password = "${SECRET}"`,
+        `type = "redis"\naddresses = ["a:1", "b:2"]\ncluster = false\npassword = "${SECRET}"`,
+        `type = "redis"\naddresses = ["a:1"]\nprefix = "{${SECRET}}"`,
+        `type = "redis"\naddresses = ["a:1"]\ndb = "${SECRET}"`,
+        `type = "postgres"\ndsn = "${DSN.replace('disable', 'sometimes')}"`,
+        `type = "postgres"\ndsn = "${DSN.replace('postgres:', 'mysql:')}"`,
+        `type = "postgres"\ndsn = "${DSN}"\nlisten_dsn = "${SECRET}"`,
+        `type = "postgres"\ndsn = "${DSN}"\nschema = "pg_${SECRET}"`,
+        `type = "postgres"\ndsn = "${DSN}"\naddresses = ["${SECRET}:1"]`,
+        `type = "${DSN}"`,
+      ].map((lines) => `[job_queue.${section}]\n${lines}\n${DATABASES}`),
+    ),
+    `[job_queue.broker]\ntype = "postgres"\ndsn = "${DSN}"\n[job_queue.state]\ndsn = "${DSN}&x=y"\n${DATABASES}`,
+    `[job_queue.broker]\ntype = "redis"\naddresses = ["${SECRET}:1"]\n[job_queue.state]\naddresses = ["b:1"]\n${DATABASES}`,
     `server = "${DSN}"\n${DATABASES}`,
     `worker_concurrency = "${DSN}"\n${DATABASES}`,
     `[app]\nlog_level = "${DSN}"\n${DATABASES}`,
@@ -55,6 +76,10 @@ test('no message holds a secret, wherever it was put', (t) => {
     'DB',
     'PORT',
     `DB__LEDGER__DSN:${DSN}`,
+    'JOB_QUEUE__STATE__TYPE',
+    'JOB_QUEUE__STATE__DSN',
+    'JOB_QUEUE__STATE__ADDRESSES',
+    'JOB_QUEUE__BROKER__PASSWORD',
   ]) {
     const env = { [`DUNGBEETLE_${variable}`]: DSN };
     assert.ok(!message({ env }).includes(SECRET), message({ env }));

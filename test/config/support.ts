@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import type { Config, ResultsConfig, SourceConfig } from '../../src/config/config.ts';
+import type { Config, ResultsConfig, SourceConfig, StoreConfig } from '../../src/config/config.ts';
 import { ConfigError } from '../../src/config/errors.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { tempFolder } from '../support/folder.ts';
@@ -33,7 +33,7 @@ export interface Loaded {
 }
 
 /** Where a SQLite database is. */
-export function pathOf(entry: SourceConfig | ResultsConfig | undefined): string {
+export function pathOf(entry: StoreConfig | SourceConfig | ResultsConfig | undefined): string {
   assert.ok(entry?.type === 'sqlite');
   return entry.path;
 }
