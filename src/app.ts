@@ -5,10 +5,12 @@ import type { ResultsBackend, Source } from './databases/database.ts';
 import { DatabaseError } from './databases/errors.ts';
 import { openResultsBackend, openSource } from './databases/open.ts';
 import { buildServer, listen } from './http/server.ts';
+import { LONGEST_NAME } from './queue/check.ts';
 import { Maintenance } from './queue/maintenance.ts';
 import { Queue } from './queue/queue.ts';
 import { openStore } from './queue/stores/open.ts';
 import { Worker, type WorkerEvent } from './queue/worker.ts';
+import { setLimits } from './reports/limits.ts';
 import { Reports } from './reports/reports.ts';
 import { Sweeper } from './reports/sweeper.ts';
 import { TaskError } from './tasks/errors.ts';
@@ -59,6 +61,7 @@ async function start(
     results: Object.keys(config.results),
     default_queue: DEFAULT_QUEUE,
     default_concurrency: config.worker.concurrency,
+    longest_name: LONGEST_NAME,
   });
   const queues = queueConcurrency(
     tasks,
@@ -91,16 +94,30 @@ async function start(
 
   const store = await openStore(config.store, (message) => logger.warn({ event: 'store' }, message));
   closers.push(() => store.close());
+  const limits = new Map(Object.entries(config.db).map(([name, { concurrency }]) => [name, concurrency]));
+  const limitDatabases = () =>
+    setLimits(store, limits, (db, before, now) =>
+      logger.warn(
+        { event: 'limit_changed', db, before, now },
+        'the store had another limit for this database: processes that share a store should have the same configuration',
+      ),
+    );
+  await limitDatabases();
+  // A store that was away may have come back from a backup, or with nothing.
+  const limitAgain = () =>
+    limitDatabases().catch((err) => logger.warn({ err }, 'the limits of databases could not be set again'));
   const queue = new Queue(store);
   const reports = new Reports({
     tasks,
     sources,
     backends,
     store,
+    limited: new Set([...limits].flatMap(([name, concurrency]) => (concurrency === null ? [] : [name]))),
     defaults: {
       timeout_ms: config.app.default_job_ttl_ms,
       limits: { max_rows: config.app.max_rows, max_bytes: config.app.max_bytes },
       ttl_ms: new Map(Object.entries(config.results).map(([name, { ttl_ms }]) => [name, ttl_ms])),
+      key_concurrency: config.app.key_concurrency,
     },
   });
 
@@ -150,7 +167,10 @@ async function start(
     handler: reports,
     lease_ms: config.app.lease_ms,
     heartbeat_ms: config.app.heartbeat_ms,
-    onEvent: (event) => logEvent(logger, event),
+    onEvent: (event) => {
+      logEvent(logger, event);
+      if (event.type === 'store_back') void limitAgain();
+    },
   });
   closers.push(async () => {
     await Promise.all([maintenance.stop(), sweeper.stop()]);

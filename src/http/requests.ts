@@ -35,6 +35,9 @@ export function toReportRequest(body: JobRequest, task: string | null, where = '
     ...(args == null ? {} : { args }),
     ...(body.db ? { db: body.db } : {}),
     ...(body.results ? { results: body.results } : {}),
+    ...(body.key ? { key: body.key } : {}),
+    ...(body.after?.length ? { after: body.after } : {}),
+    ...(body.on_failure ? { on_failure: body.on_failure } : {}),
   };
 }
 

@@ -1,8 +1,12 @@
 /** The shapes of the wire: what requests may hold, and what answers do. They validate and they type. */
 import { type Static, type TSchema, Type } from 'typebox';
+import { LONGEST_NAME } from '../queue/check.ts';
 
 /** The most jobs of a group. More would be one long write of the store. */
 export const MAX_GROUP_JOBS = 10_000;
+
+/** The most jobs that one job may wait for. */
+const MAX_PARENTS = 1_000;
 
 /** What counts and seconds may be at most: they fit every engine's integers, and dates stay dates. */
 const MAX_INTEGER = 2_147_483_647;
@@ -17,7 +21,11 @@ function optional<T extends TSchema>(schema: T, description: string) {
 }
 
 const ID = 'be 1 to 128 of A-Z a-z 0-9 _ : -';
+const ID_PATTERN = '^[A-Za-z0-9_:-]{1,128}$';
 const optionalId = () => optional(Type.String({ pattern: '^[A-Za-z0-9_:-]{0,128}$' }), ID);
+
+const NAME = `be 1 to ${LONGEST_NAME} characters, none of them a control character`;
+const nameOf = (least: 0 | 1) => `^[^\\x00-\\x1f\\x7f-\\x9f]{${least},${LONGEST_NAME}}$`;
 
 const Args = optional(
   Type.Array(Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()])),
@@ -27,10 +35,7 @@ const Args = optional(
 const jobFields = {
   job_id: optionalId(),
   task: optional(Type.String(), 'be the name of a task'),
-  queue: optional(
-    Type.String({ pattern: '^[^\\x00-\\x1f\\x7f-\\x9f]{0,128}$' }),
-    'be 1 to 128 characters, none of them a control character',
-  ),
+  queue: optional(Type.String({ pattern: nameOf(0) }), NAME),
   eta: optional(
     Type.String(),
     'be a time that exists, as "yyyy-mm-dd hh:mm:ss" in UTC or in RFC 3339 with its offset',
@@ -54,6 +59,12 @@ const jobFields = {
     Type.Number({ minimum: 0, maximum: MAX_SECONDS }),
     `be a number of seconds from 0 (not given) to ${MAX_SECONDS}`,
   ),
+  key: optional(Type.String({ pattern: nameOf(0) }), NAME),
+  after: optional(
+    Type.Array(Type.String({ pattern: ID_PATTERN }), { maxItems: MAX_PARENTS }),
+    `be a list of at most ${MAX_PARENTS} job ids`,
+  ),
+  on_failure: optional(Type.Enum(['run', 'cancel', '']), 'be "run" or "cancel"'),
 };
 
 export const JobRequest = Type.Object(jobFields, { additionalProperties: false });
@@ -79,11 +90,15 @@ export type GroupRequest = Static<typeof GroupRequest>;
 /** The body of a request that says everything in its path. */
 export const NoRequest = Type.Object({}, { additionalProperties: false });
 
-const id = () => Type.String({ pattern: '^[A-Za-z0-9_:-]{1,128}$', description: ID });
+const id = () => Type.String({ pattern: ID_PATTERN, description: ID });
 export const JobParams = Type.Object({ job_id: id() });
 export const GroupParams = Type.Object({ group_id: id() });
 export const TaskParams = Type.Object({ task: Type.String() });
 export const QueueParams = Type.Object({ queue: Type.String() });
+/** Of a queue that is changed: one of a name that no job can have would be a slip. */
+export const NamedQueueParams = Type.Object({
+  queue: Type.String({ pattern: nameOf(1), description: NAME }),
+});
 
 const STATES = ['PENDING', 'STARTED', 'RETRY', 'SUCCESS', 'FAILURE', 'CANCELLED'] as const;
 const State = Type.Enum(STATES);
@@ -173,6 +188,9 @@ const viewFields = {
   attempt: Type.Integer(),
   retries: Type.Integer(),
   priority: Type.Integer(),
+  key: nullable(Type.String()),
+  after: Type.Array(Type.String()),
+  on_failure: nullable(Type.Enum(['run', 'cancel'])),
   db: nullable(Type.String()),
   backend: nullable(Type.String()),
   ttl: nullable(Type.Number()),
@@ -235,3 +253,33 @@ export const TaskView = Type.Object(
   { additionalProperties: false },
 );
 export type TaskView = Static<typeof TaskView>;
+
+export const QueueView = Type.Object(
+  {
+    queue: Type.String(),
+    paused: Type.Boolean(),
+    counts: Type.Object(Object.fromEntries(STATES.map((state) => [state, Type.Integer()])), {
+      additionalProperties: false,
+    }),
+    oldest_ready_ms: nullable(Type.Integer()),
+  },
+  { additionalProperties: false },
+);
+export type QueueView = Static<typeof QueueView>;
+
+export const PausedView = Type.Object(
+  { queue: Type.String(), paused: Type.Boolean() },
+  { additionalProperties: false },
+);
+export type PausedView = Static<typeof PausedView>;
+
+export const LimitView = Type.Object(
+  {
+    db: Type.String(),
+    concurrency: nullable(Type.Integer()),
+    running: Type.Integer(),
+    waiting: Type.Integer(),
+  },
+  { additionalProperties: false },
+);
+export type LimitView = Static<typeof LimitView>;

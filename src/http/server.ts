@@ -21,6 +21,7 @@ import { CANCEL_WAIT_MS } from './routes/ending.ts';
 import { groupRoutes } from './routes/groups.ts';
 import { HEALTH_WAIT_MS, healthRoutes } from './routes/health.ts';
 import { jobRoutes } from './routes/jobs.ts';
+import { queueRoutes } from './routes/queues.ts';
 import { taskRoutes } from './routes/tasks.ts';
 import { validatorCompiler } from './validation.ts';
 import { success } from './views.ts';
@@ -117,6 +118,7 @@ export function buildServer(options: ServerOptions): FastifyInstance {
   taskRoutes(typed, context);
   jobRoutes(typed, context);
   groupRoutes(typed, context);
+  queueRoutes(typed, context);
   healthRoutes(typed, context);
   return app;
 }

@@ -2,14 +2,17 @@
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { isFinished } from '../queue/queue.ts';
-import type { Group, Job } from '../queue/store.ts';
+import type { Group, Job, QueueStats } from '../queue/store.ts';
+import type { DatabaseLoad } from '../reports/limits.ts';
 import type { ReportPayload, ReportResult, TaskInfo } from '../reports/report.ts';
 import type {
   GroupView,
   JobStatusView,
   JobView,
+  LimitView,
   PostedGroupView,
   PostedView,
+  QueueView,
   ResultView,
   TaskView,
 } from './schemas.ts';
@@ -62,6 +65,9 @@ export function jobView(job: Job, payload: ReportPayload | null = payloadOf(job)
     attempt: job.attempt,
     retries: job.retries,
     priority: job.priority,
+    key: job.key,
+    after: job.after.map((parent) => parent.job_id),
+    on_failure: onFailure(job),
     db: payload?.db ?? null,
     backend: payload?.results ?? null,
     ttl: payload?.ttl ?? null,
@@ -109,6 +115,25 @@ export function taskView(task: TaskInfo, with_sql: boolean): TaskView {
     max_bytes: task.max_bytes,
     ...(with_sql ? { raw: task.sql } : {}),
   };
+}
+
+/** What its parents' failure means for it. Jobs that were not posted here may wait differently for each: the strictest. */
+function onFailure({ after }: Job): JobView['on_failure'] {
+  if (after.length === 0) return null;
+  return after.every(({ on_failure }) => on_failure === 'run') ? 'run' : 'cancel';
+}
+
+export function queueView({ queue, paused, counts, oldest_ready_ms }: QueueStats): QueueView {
+  return {
+    queue,
+    paused,
+    counts: { ...counts },
+    oldest_ready_ms: oldest_ready_ms === null ? null : Math.max(0, Math.round(oldest_ready_ms)),
+  };
+}
+
+export function limitView({ db, concurrency, running, waiting }: DatabaseLoad): LimitView {
+  return { db, concurrency, running, waiting };
 }
 
 /** How long it stood ready before its attempt began, other attempts before that included. */

@@ -5,8 +5,8 @@ import type { NewGroup, NewJob, OnFailure } from './store.ts';
 
 /** The form of job and group ids. */
 export const ID_FORM = /^[A-Za-z0-9_:-]{1,128}$/;
-/** Longest name of a queue or task, UTF-16 units. */
-const LONGEST_NAME = 256;
+/** Longest name of a queue, a task, a limit or a key, in UTF-16 units. */
+export const LONGEST_NAME = 128;
 /** Fits every store's integer column. */
 const PRIORITY = 2 ** 31 - 1;
 /** The last time a Date can have, ms since 1970. */

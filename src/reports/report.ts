@@ -1,5 +1,6 @@
 /** What a report is made of: the request for one, what its job carries, and what it leaves. */
 import type { Argument, ResultTable } from '../databases/database.ts';
+import type { OnFailure } from '../queue/store.ts';
 
 /** A request for a report, as validated from the wire. Durations in seconds. */
 export interface ReportRequest {
@@ -18,6 +19,11 @@ export interface ReportRequest {
   /** One of the task's sources, one of its results backends; absent: one is picked. */
   readonly db?: string;
   readonly results?: string;
+  /** On whose behalf: keys take turns. */
+  readonly key?: string;
+  /** Ids of jobs that must have ended before it runs, and what one that does not succeed means for it. */
+  readonly after?: readonly string[];
+  readonly on_failure?: OnFailure;
 }
 
 /** The payload of a report's job. A type, not an interface, so that it is assignable to Json. */
@@ -42,12 +48,15 @@ export type ReportErrorCode = 'unknown_task' | 'invalid_request';
 export class ReportError extends Error {
   readonly code: ReportErrorCode;
   readonly field: string;
+  /** Which of the requests it was, from 0. */
+  readonly index: number;
 
-  constructor(code: ReportErrorCode, field: string, message: string) {
+  constructor(code: ReportErrorCode, field: string, message: string, index = 0) {
     super(message);
     this.name = 'ReportError';
     this.code = code;
     this.field = field;
+    this.index = index;
   }
 }
 

@@ -7,6 +7,7 @@ import { isFinished, type PostedJob } from '../queue/queue.ts';
 import type { ClaimedJob, Job, Store } from '../queue/store.ts';
 import type { ResolvedTask } from '../tasks/registry.ts';
 import type { Json } from '../util/json.ts';
+import { type DatabaseLoad, limitOf, loadOf, pickOne, Room } from './limits.ts';
 import { asPayload } from './payload.ts';
 import {
   ReportError,
@@ -22,7 +23,9 @@ export interface ReportsOptions {
   readonly sources: ReadonlyMap<string, Source>;
   readonly backends: ReadonlyMap<string, ResultsBackend>;
   /** Whose jobs are run. Its id is part of the fence on result tables. */
-  readonly store: Pick<Store, 'store_id' | 'get'>;
+  readonly store: Pick<Store, 'store_id' | 'get' | 'limits'>;
+  /** The databases that take only so many jobs at once. */
+  readonly limited: ReadonlySet<string>;
   /** What holds for tasks that say nothing of their own. */
   readonly defaults: {
     /** The longest a job may run, ms; null: no limit. */
@@ -30,6 +33,8 @@ export interface ReportsOptions {
     readonly limits: Limits;
     /** How long a backend keeps tables, ms, by its name; null: until they are dropped. */
     readonly ttl_ms: ReadonlyMap<string, number | null>;
+    /** How many jobs of a key run at once, wherever; null: any number. */
+    readonly key_concurrency: number | null;
   };
   /** In [0, 1); picks among several sources or backends. */
   readonly random?: () => number;
@@ -59,15 +64,46 @@ export class Reports implements ReportService, Handler {
     }));
   }
 
-  plan(request: ReportRequest): PostedJob {
-    const task = this.#tasks.get(request.task);
-    if (task === undefined) {
-      throw new ReportError('unknown_task', 'task', `there is no task "${request.task}"`);
+  async plan(requests: readonly ReportRequest[]): Promise<readonly PostedJob[]> {
+    const tasks = requests.map((request, index) => this.#taskOf(request, index));
+    const room = await this.#roomFor(requests, tasks);
+    return requests.map((request, index) => {
+      const task = tasks[index];
+      if (task === undefined) throw new Error(`request ${index} has no task`);
+      return this.#planOne(request, task, room, index);
+    });
+  }
+
+  databases(): Promise<readonly DatabaseLoad[]> {
+    return loadOf(this.#options.store, [...this.#options.sources.keys()]);
+  }
+
+  #taskOf({ task: name }: ReportRequest, index: number): ResolvedTask {
+    const task = this.#tasks.get(name);
+    if (task !== undefined) return task;
+    throw new ReportError('unknown_task', 'task', `there is no task "${name}"`, index);
+  }
+
+  /** The room of databases between which there is a choice; the store is asked only where there are limits. */
+  async #roomFor(requests: readonly ReportRequest[], tasks: readonly ResolvedTask[]): Promise<Room> {
+    const { limited, store, random = Math.random } = this.#options;
+    const choices = new Set<string>();
+    for (const [index, task] of tasks.entries()) {
+      if (requests[index]?.db !== undefined || task.db.length === 1) continue;
+      for (const db of task.db) choices.add(db);
     }
+    const isLimited = [...choices].some((db) => limited.has(db));
+    return new Room(isLimited ? await loadOf(store, [...choices]) : [], random);
+  }
+
+  #planOne(request: ReportRequest, task: ResolvedTask, room: Room, index: number): PostedJob {
+    const { random = Math.random, defaults } = this.#options;
+    const { key, after = [], on_failure = 'cancel' } = request;
+    const db = asked('db', request, task, index) ?? room.pick(task.db);
     const payload: ReportPayload = {
       args: request.args ?? [],
-      db: this.#pick('db', request.db, task, task.db),
-      results: this.#pick('results', request.results, task, task.results),
+      db,
+      results: asked('results', request, task, index) ?? pickOne(task.results, random),
       ttl: request.ttl ?? task.ttl,
       timeout: request.timeout ?? null,
     };
@@ -79,6 +115,10 @@ export class Reports implements ReportService, Handler {
       priority: request.priority ?? task.priority ?? 0,
       eta: request.eta ?? null,
       retries: request.retries ?? 0,
+      // Also where the database has no limit now: it may be given one while the job waits.
+      limit: limitOf(db),
+      ...(key === undefined ? {} : { key, key_concurrency: defaults.key_concurrency }),
+      ...(after.length === 0 ? {} : { after: after.map((job_id) => ({ job_id, on_failure })) }),
     };
   }
 
@@ -196,25 +236,6 @@ export class Reports implements ReportService, Handler {
     );
   }
 
-  #pick(
-    field: 'db' | 'results',
-    asked: string | undefined,
-    task: ResolvedTask,
-    names: readonly string[],
-  ): string {
-    if (asked !== undefined) {
-      if (names.includes(asked)) return asked;
-      throw new ReportError(
-        'invalid_request',
-        field,
-        `${field}: task "${task.name}" has no "${asked}"; it has ${names.map((name) => `"${name}"`).join(', ')}`,
-      );
-    }
-    const picked = names[Math.floor((this.#options.random ?? Math.random)() * names.length)];
-    if (picked === undefined) throw new Error(`task "${task.name}" has no ${field} to pick from`);
-    return picked;
-  }
-
   /** Seconds. A task's own timeout, longer or shorter, replaces the default. */
   #timeoutOf(task: ResolvedTask): number | null {
     const fallback = this.#options.defaults.timeout_ms;
@@ -228,6 +249,25 @@ export class Reports implements ReportService, Handler {
       max_bytes: task.max_bytes ?? limits.max_bytes,
     };
   }
+}
+
+/** The database or results backend that a request asks for, if it does. */
+function asked(
+  field: 'db' | 'results',
+  request: ReportRequest,
+  task: ResolvedTask,
+  index: number,
+): string | undefined {
+  const name = request[field];
+  const names = task[field];
+  if (name === undefined || names.includes(name)) return name;
+  const known = names.map((one) => `"${one}"`).join(', ');
+  throw new ReportError(
+    'invalid_request',
+    field,
+    `${field}: task "${task.name}" has no "${name}"; it has ${known}`,
+    index,
+  );
 }
 
 /** One attempt, with all it needs. `signal` is the context's, and the timeout. */

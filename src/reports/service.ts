@@ -1,5 +1,6 @@
 import type { PostedJob } from '../queue/queue.ts';
 import type { Job } from '../queue/store.ts';
+import type { DatabaseLoad } from './limits.ts';
 import type { ReportRequest, TaskInfo } from './report.ts';
 
 /** State of one thing that the server depends on. `message` names no secret. */
@@ -8,8 +9,13 @@ export type Health = { readonly ok: true } | { readonly ok: false; readonly mess
 /** What the HTTP room needs of the reports: see reports.ts for the real one. */
 export interface ReportService {
   tasks(): readonly TaskInfo[];
-  /** Checks a request and makes the job of it. Throws `ReportError`. */
-  plan(request: ReportRequest): PostedJob;
+  /**
+   * Checks requests that are posted together and makes the jobs of them, in order. Throws `ReportError`, and what
+   * the store does when it is asked which databases have room.
+   */
+  plan(requests: readonly ReportRequest[]): Promise<readonly PostedJob[]>;
+  /** How much of each database is in use. */
+  databases(): Promise<readonly DatabaseLoad[]>;
   /** Drops the result tables that a job's id has left, in whichever backend. */
   drop(job: Job): Promise<void>;
   /** By name, as "db.NAME" and "results.NAME". Those that have not answered when the signal aborts are not well. */

@@ -19,9 +19,11 @@ export interface Surroundings {
   readonly results: readonly string[];
   readonly default_queue: string;
   readonly default_concurrency: number;
+  /** Of a task or a queue, as the queue takes them, in UTF-16 units. */
+  readonly longest_name: number;
 }
 
-/** Throws a `TaskError` for unknown names, and for tasks of one queue that disagree on its concurrency. */
+/** Throws a `TaskError` for unknown and overlong names, and for tasks of one queue that disagree on its concurrency. */
 export function resolveTasks(tasks: readonly Task[], around: Surroundings): ResolvedTask[] {
   const faults: string[] = [];
   const sources = new Set(around.sources);
@@ -31,6 +33,7 @@ export function resolveTasks(tasks: readonly Task[], around: Surroundings): Reso
   for (const task of tasks) {
     const fault = (message: string) =>
       faults.push(`${task.file}:${task.line}: task ${quote(task.name)}: ${message}`);
+    for (const message of overlong(task, around.longest_name)) fault(message);
     for (const message of unknown('database', task.db, sources)) fault(message);
     for (const message of unknown('results backend', task.results, results)) fault(message);
     if (task.concurrency === null) continue;
@@ -56,6 +59,15 @@ export function resolveTasks(tasks: readonly Task[], around: Surroundings): Reso
       concurrency: said.get(queue)?.concurrency ?? around.default_concurrency,
     };
   });
+}
+
+function overlong({ name, queue }: Task, longest: number): string[] {
+  return [
+    ['its name', name],
+    ['the name of its queue', queue ?? ''],
+  ].flatMap(([what = '', text = '']) =>
+    text.length > longest ? [`${what} is longer than ${longest} characters`] : [],
+  );
 }
 
 /** What is wrong with the names that a task gives, or with having none to choose from. */

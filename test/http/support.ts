@@ -5,14 +5,15 @@ import type { TestContext } from 'node:test';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { buildServer, listen, type ServerOptions } from '../../src/http/server.ts';
-import { Queue } from '../../src/queue/queue.ts';
+import { type PostedJob, Queue } from '../../src/queue/queue.ts';
 import type { ClaimedJob, Job, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
+import type { DatabaseLoad } from '../../src/reports/limits.ts';
 import { ReportError, type ReportRequest, type TaskInfo } from '../../src/reports/report.ts';
 import type { Health, ReportService } from '../../src/reports/service.ts';
 
 /** The name of a task: as long as a queue takes. */
-export const LONG_NAME = 'x'.repeat(256);
+export const LONG_NAME = 'x'.repeat(128);
 
 export const BODY_LIMIT = 1024 * 1024;
 
@@ -63,6 +64,7 @@ export class TestReports implements ReportService {
   readonly dropped: string[] = [];
   /** Called before a drop is done. */
   beforeDrop: (job: Job) => void = () => {};
+  loads: readonly DatabaseLoad[] = [];
   parts: Record<string, Health> = { 'db.ledger': { ok: true }, 'results.reports': { ok: true } };
   readonly #tasks = new Map(
     [
@@ -77,15 +79,20 @@ export class TestReports implements ReportService {
     return [...this.#tasks.values()];
   }
 
-  plan(request: ReportRequest) {
+  async plan(requests: readonly ReportRequest[]): Promise<readonly PostedJob[]> {
+    return requests.map((request, index) => this.#planOne(request, index));
+  }
+
+  #planOne(request: ReportRequest, index: number): PostedJob {
     const info = this.#tasks.get(request.task);
     if (info === undefined) {
-      throw new ReportError('unknown_task', 'task', `there is no task "${request.task}"`);
+      throw new ReportError('unknown_task', 'task', `there is no task "${request.task}"`, index);
     }
     if (request.db !== undefined && !info.db.includes(request.db)) {
-      throw new ReportError('invalid_request', 'db', `db: task "${info.name}" has no "${request.db}"`);
+      throw new ReportError('invalid_request', 'db', `db: task "${info.name}" has no "${request.db}"`, index);
     }
     this.requests.push(request);
+    const { key, after = [], on_failure = 'cancel' } = request;
     return {
       ...(request.job_id === undefined ? {} : { job_id: request.job_id }),
       task: info.name,
@@ -93,6 +100,8 @@ export class TestReports implements ReportService {
       priority: request.priority ?? 0,
       eta: request.eta ?? null,
       retries: request.retries ?? 0,
+      ...(key === undefined ? {} : { key }),
+      after: after.map((job_id) => ({ job_id, on_failure })),
       payload: {
         args: request.args ?? [],
         db: request.db ?? 'ledger',
@@ -101,6 +110,10 @@ export class TestReports implements ReportService {
         timeout: request.timeout ?? null,
       },
     };
+  }
+
+  async databases(): Promise<readonly DatabaseLoad[]> {
+    return this.loads;
   }
 
   async drop(job: Job): Promise<void> {

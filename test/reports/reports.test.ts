@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { openResultsBackend, openSource } from '../../src/databases/open.ts';
-import { Queue } from '../../src/queue/queue.ts';
+import { type PostedJob, Queue } from '../../src/queue/queue.ts';
 import type { ClaimedJob, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { Worker } from '../../src/queue/worker.ts';
-import { ReportError, type ReportRequest } from '../../src/reports/report.ts';
+import { setLimits } from '../../src/reports/limits.ts';
+import { ReportError, type ReportPayload, type ReportRequest } from '../../src/reports/report.ts';
 import { Reports, type ReportsOptions } from '../../src/reports/reports.ts';
 import { Sweeper } from '../../src/reports/sweeper.ts';
 import { parseTasks } from '../../src/tasks/parser.ts';
@@ -61,11 +62,18 @@ async function place(t: TestContext, random?: () => number): Promise<Place> {
       results: ['first', 'second'],
       default_queue: 'default',
       default_concurrency: 10,
+      longest_name: 128,
     }),
     sources,
     backends,
     store,
-    defaults: { timeout_ms: null, limits: { max_rows: null, max_bytes: null }, ttl_ms: new Map() },
+    limited: new Set(['one', 'two', 'three']),
+    defaults: {
+      timeout_ms: null,
+      limits: { max_rows: null, max_bytes: null },
+      ttl_ms: new Map(),
+      key_concurrency: 3,
+    },
     ...(random === undefined ? {} : { random }),
   };
   const results = (name: string) => {
@@ -74,6 +82,13 @@ async function place(t: TestContext, random?: () => number): Promise<Place> {
     return database;
   };
   return { reports: new Reports(options), store, options, results };
+}
+
+/** The job of one request. */
+async function plan(reports: Reports, request: ReportRequest): Promise<PostedJob> {
+  const [job] = await reports.plan([request]);
+  assert.ok(job);
+  return job;
 }
 
 function tables(database: DatabaseSync): unknown[] {
@@ -99,7 +114,7 @@ const idle = { signal: new AbortController().signal, progress: nothing, confirm:
 
 test('a plan takes what the request says, then what the task says, then the defaults', async (t) => {
   const { reports } = await place(t, () => 0.99);
-  const plain = reports.plan({ task: 'plain' });
+  const plain = await plan(reports, { task: 'plain' });
   assert.deepEqual(plain, {
     task: 'plain',
     queue: 'default',
@@ -107,8 +122,9 @@ test('a plan takes what the request says, then what the task says, then the defa
     priority: 0,
     eta: null,
     retries: 0,
+    limit: 'db:two',
   });
-  const tagged = reports.plan({ task: 'tagged', args: ['a', 1, null, true] });
+  const tagged = await plan(reports, { task: 'tagged', args: ['a', 1, null, true] });
   assert.equal(tagged.queue, 'special');
   assert.equal(tagged.priority, 7);
   assert.deepEqual(tagged.payload, {
@@ -118,7 +134,7 @@ test('a plan takes what the request says, then what the task says, then the defa
     ttl: 60,
     timeout: null,
   });
-  const asked = reports.plan({
+  const asked = await plan(reports, {
     task: 'plain',
     job_id: 'x',
     db: 'one',
@@ -135,10 +151,85 @@ test('a plan takes what the request says, then what the task says, then the defa
 test('each of several databases is picked in its turn of the dice', async (t) => {
   let dice = 0;
   const { reports } = await place(t, () => dice);
-  const picked = () => (reports.plan({ task: 'plain' }).payload as { db: string }).db;
-  assert.equal(picked(), 'one');
+  const picked = async () => ((await plan(reports, { task: 'plain' })).payload as ReportPayload).db;
+  assert.equal(await picked(), 'one');
   dice = 0.5;
-  assert.equal(picked(), 'two');
+  assert.equal(await picked(), 'two');
+});
+
+test('of several databases one with room is picked; if none has any, that with the shortest line', async (t) => {
+  let dice = 0;
+  const { reports, store } = await place(t, () => dice);
+  const picks = async (jobs: number) => {
+    const planned = await reports.plan(Array.from({ length: jobs }, () => ({ task: 'plain' })));
+    return planned.map(({ payload, limit }) => {
+      const { db } = payload as ReportPayload;
+      assert.equal(limit, `db:${db}`);
+      return db;
+    });
+  };
+  await store.limit('db:one', 2);
+  await store.limit('db:two', 1);
+  // The first two slots of `one`, then that of `two`; then in line where it is shortest for each slot.
+  assert.deepEqual(await picks(9), ['one', 'one', 'two', 'one', 'two', 'one', 'one', 'one', 'two']);
+  dice = 0.99;
+  assert.deepEqual(await picks(3), ['two', 'one', 'one']);
+
+  // What others have posted counts, running or waiting; a request that says which database is not asked.
+  await store.enqueue(
+    ['a', 'b'].map((job_id) => ({ job_id, task: 'plain', queue: 'default', payload: null, limit: 'db:two' })),
+  );
+  await claim(store);
+  assert.deepEqual(await reports.databases(), [
+    { db: 'one', concurrency: 2, running: 0, waiting: 0 },
+    { db: 'two', concurrency: 1, running: 1, waiting: 1 },
+  ]);
+  assert.deepEqual(await picks(2), ['one', 'one']);
+  const [asked] = await reports.plan([{ task: 'plain', db: 'two' }]);
+  assert.equal(asked?.limit, 'db:two');
+  // Without a limit there is always room.
+  await store.limit('db:one', null);
+  assert.deepEqual(new Set(await picks(5)), new Set(['one']));
+});
+
+test('a key and parents go with the job; without them there is nothing of them', async (t) => {
+  const { reports } = await place(t, () => 0);
+  const job = await plan(reports, { task: 'plain', key: 'ada', after: ['a', 'b'], on_failure: 'run' });
+  assert.equal(job.key, 'ada');
+  assert.equal(job.key_concurrency, 3);
+  assert.deepEqual(job.after, [
+    { job_id: 'a', on_failure: 'run' },
+    { job_id: 'b', on_failure: 'run' },
+  ]);
+  assert.deepEqual((await plan(reports, { task: 'plain', after: ['a'] })).after, [
+    { job_id: 'a', on_failure: 'cancel' },
+  ]);
+  const plain = await plan(reports, { task: 'plain', on_failure: 'run' });
+  for (const field of ['key', 'key_concurrency', 'after']) assert.ok(!(field in plain), field);
+});
+
+test('limits are told to the store, and whoever finds another figure there hears of it', async (t) => {
+  const { store } = await place(t);
+  const changes: unknown[] = [];
+  const set = (limits: Record<string, number | null>) =>
+    setLimits(store, new Map(Object.entries(limits)), (...change) => changes.push(change));
+  await set({ one: 3, two: null });
+  await set({ one: 3, two: null });
+  assert.deepEqual(changes, [], 'the first to say it, and whoever says the same, changes nothing');
+  assert.deepEqual(
+    (await store.limits(['db:one', 'db:two'])).map(({ concurrency }) => concurrency),
+    [3, null],
+  );
+  await set({ one: null, two: 2 });
+  await set({ two: 5 });
+  assert.deepEqual(changes, [
+    ['one', 3, null],
+    ['two', 2, 5],
+  ]);
+  assert.deepEqual(
+    (await store.limits(['db:one', 'db:two'])).map(({ concurrency }) => concurrency),
+    [null, 5],
+  );
 });
 
 test('unknown tasks, databases and backends are refused, by field', async (t) => {
@@ -156,15 +247,12 @@ test('unknown tasks, databases and backends are refused, by field', async (t) =>
     ],
   ];
   for (const [request, expected] of cases) {
-    assert.throws(
-      () => reports.plan(request),
-      (error) => {
-        assert.ok(error instanceof ReportError);
-        assert.equal(error.code, expected.code);
-        assert.equal(error.field, expected.field);
-        return true;
-      },
-    );
+    await assert.rejects(plan(reports, request), (error: unknown) => {
+      assert.ok(error instanceof ReportError);
+      assert.equal(error.code, expected.code);
+      assert.equal(error.field, expected.field);
+      return true;
+    });
   }
 });
 
@@ -180,7 +268,7 @@ test('a request can shorten the timeout of its task', async (t) => {
   });
   worker.start();
   t.after(() => worker.stop());
-  const { job_id } = await queue.enqueue(reports.plan({ task: 'endless', timeout: 0.2 }));
+  const { job_id } = await queue.enqueue(await plan(reports, { task: 'endless', timeout: 0.2 }));
   const job = await queue.wait(job_id, { timeout_ms: 20_000 });
   assert.equal(job.state, 'FAILURE');
   assert.equal(job.error, 'timed out after 0.2 s');
@@ -189,7 +277,7 @@ test('a request can shorten the timeout of its task', async (t) => {
 test('a table published by an attempt that did not count is dropped', async (t) => {
   const { reports, store, options, results } = await place(t, () => 0);
   const queue = new Queue(store);
-  await queue.enqueue({ ...reports.plan({ task: 'plain' }), job_id: 'late' });
+  await queue.enqueue({ ...(await plan(reports, { task: 'plain' })), job_id: 'late' });
   const job = await claim(store);
   await reports.run(job, idle);
   assert.deepEqual(tables(results('first')), ['results_late']);
@@ -215,7 +303,7 @@ test('a table published by an attempt that did not count is dropped', async (t) 
 test('a table whose attempt came too late stays while the job runs again, so that readers find one', async (t) => {
   const { reports, store, results } = await place(t, () => 0);
   const queue = new Queue(store);
-  await queue.enqueue({ ...reports.plan({ task: 'plain' }), job_id: 'late' });
+  await queue.enqueue({ ...(await plan(reports, { task: 'plain' })), job_id: 'late' });
   const job = await claim(store);
   await reports.run(job, idle);
   await store.release([job.lease]);
@@ -232,7 +320,7 @@ test('a table whose attempt came too late stays while the job runs again, so tha
 
 test('the sweep keeps the table of a job that succeeded, also when the job is forgotten', async (t) => {
   const { reports, store, options, results } = await place(t, () => 0);
-  await store.enqueue([{ ...reports.plan({ task: 'plain' }), job_id: 'good' }]);
+  await store.enqueue([{ ...(await plan(reports, { task: 'plain' })), job_id: 'good' }]);
   const job = await claim(store);
   const result = await reports.run(job, idle);
   await store.finish([{ lease: job.lease, outcome: { state: 'SUCCESS', result } }]);
@@ -253,7 +341,7 @@ test('a job that carries no report fails for good; an unknown task may be known 
   const { reports, store } = await place(t);
   await store.enqueue([{ job_id: 'odd', task: 'plain', queue: 'default', payload: { nothing: 'of use' } }]);
   await assert.rejects(reports.run(await claim(store), idle), { name: 'PermanentError' });
-  const { payload } = reports.plan({ task: 'plain' });
+  const { payload } = await plan(reports, { task: 'plain' });
   await store.enqueue([{ job_id: 'newer', task: 'from_a_newer_server', queue: 'default', payload }]);
   await assert.rejects(reports.run(await claim(store), idle), { name: 'Error', message: /no task/ });
 });

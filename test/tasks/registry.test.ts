@@ -9,6 +9,7 @@ const around = {
   results: ['r1', 'r2'],
   default_queue: 'default',
   default_concurrency: 10,
+  longest_name: 128,
 };
 
 function faults(text: string, surroundings = around): readonly string[] {
@@ -94,4 +95,16 @@ test('without any database or results backend no task can run', () => {
     'f:1: task "a": there is no database in the configuration',
     'f:1: task "a": there is no results backend in the configuration',
   ]);
+});
+
+test('names that are too long for the queue are refused', () => {
+  const [long, longer] = ['x'.repeat(128), 'x'.repeat(129)];
+  assert.deepEqual(faults(`-- name: ${longer}\nSELECT 1\n-- name: b\n-- queue: ${longer}\nSELECT 2`), [
+    `f:1: task "${longer.slice(0, 80)}…": its name is longer than 128 characters`,
+    'f:3: task "b": the name of its queue is longer than 128 characters',
+  ]);
+  assert.equal(
+    resolveTasks(parseTasks(`-- name: ${long}\n-- queue: ${long}\nSELECT 1`, 'f'), around).length,
+    1,
+  );
 });

@@ -7,7 +7,7 @@ import { GroupParams, GroupRequest, PurgeQuery } from '../schemas.ts';
 import { groupView, postedGroupView, success } from '../views.ts';
 import type { App, RouteContext } from './context.ts';
 import { dropTables, purgeWaitMs, waitForEnd } from './ending.ts';
-import { plan } from './tasks.ts';
+import { enqueue, plan } from './tasks.ts';
 
 export function groupRoutes(app: App, context: RouteContext): void {
   const { queue, reports, connections } = context;
@@ -17,10 +17,11 @@ export function groupRoutes(app: App, context: RouteContext): void {
     request.subject = { group_id };
     const { concurrency, jobs } = request.body;
     refuseRepeatedIds(jobs);
-    const posted = jobs.map((job, i) =>
-      plan(reports, toReportRequest(job, null, `jobs[${i}].`), `jobs[${i}].`),
-    );
-    const stored = await queue.enqueueAll(posted, { group_id, ...(concurrency ? { concurrency } : {}) });
+    const whereOf = (index: number) => `jobs[${index}].`;
+    const requests = jobs.map((job, index) => toReportRequest(job, null, whereOf(index)));
+    const posted = await plan(reports, requests, whereOf);
+    const group = { group_id, ...(concurrency ? { concurrency } : {}) };
+    const stored = await enqueue(() => queue.enqueueAll(posted, group));
     return success(postedGroupView(group_id, stored));
   });
 

@@ -1,4 +1,6 @@
-import { ReportError } from '../../reports/report.ts';
+import { QueueError } from '../../queue/errors.ts';
+import type { PostedJob } from '../../queue/queue.ts';
+import { ReportError, type ReportRequest } from '../../reports/report.ts';
 import type { ReportService } from '../../reports/service.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { ApiError } from '../errors.ts';
@@ -16,24 +18,40 @@ export function taskRoutes(app: App, { queue, reports }: RouteContext): void {
   app.post('/tasks/:task/jobs', { schema: { params: TaskParams, body: JobRequest } }, async (request) => {
     const { task } = request.params;
     request.subject = { task, ...(request.body.job_id ? { job_id: request.body.job_id } : {}) };
-    const posted = plan(reports, toReportRequest(request.body, task));
-    const job = await queue.enqueue(posted);
+    const posted = await plan(reports, [toReportRequest(request.body, task)]);
+    const [job] = await enqueue(() => queue.enqueueAll(posted));
+    if (job === undefined) throw new Error('nothing was stored of a job that was accepted');
     request.subject = { job_id: job.job_id, task };
     return success(postedView(job));
   });
 }
 
-/** `reports.plan`, its errors told with the place in the request: `where` is empty or ends in a dot. */
-export function plan(reports: ReportService, request: Parameters<ReportService['plan']>[0], where = '') {
+/** `reports.plan`, its errors told with the place in the request: what `whereOf` gives is empty or ends in a dot. */
+export async function plan(
+  reports: ReportService,
+  requests: readonly ReportRequest[],
+  whereOf: (index: number) => string = () => '',
+): Promise<readonly PostedJob[]> {
   try {
-    return reports.plan(request);
+    return await reports.plan(requests);
   } catch (error) {
     if (!(error instanceof ReportError)) throw error;
+    const where = whereOf(error.index);
     if (error.code === 'unknown_task') {
       const names = reports.tasks().map((task) => task.name);
-      const hint = didYouMean(request.task, names);
+      const hint = didYouMean(requests[error.index]?.task ?? '', names);
       throw new ApiError('unknown_task', `${where}task: ${error.message}${hint}`, { cause: error });
     }
     throw new ApiError(error.code, where + error.message, { cause: error });
+  }
+}
+
+/** The only jobs that a post may know and the store not are those it is to wait for. */
+export async function enqueue<T>(post: () => Promise<T>): Promise<T> {
+  try {
+    return await post();
+  } catch (error) {
+    if (!(error instanceof QueueError && error.code === 'unknown_job')) throw error;
+    throw new ApiError('unknown_job', `after: ${error.message}`, { cause: error });
   }
 }
