@@ -89,6 +89,8 @@ export interface SessionId {
   readonly pid: number;
   /** As the server writes it. */
   readonly started: string;
+  /** The server's major version. */
+  readonly version: number;
 }
 
 const sessions = new WeakMap<pg.Client, SessionId>();
@@ -190,7 +192,7 @@ async function open(options: ConnectOptions, ssl: Way, signal: AbortSignal): Pro
     await client.connect();
     await client.query(setting({ ...EXACT, ...options.settings, ...wanted }));
     const { rows } = await client.query<{ pid: number; started: string }>(WHO_AM_I);
-    sessions.set(client, { pid: rows[0]?.pid ?? 0, started: rows[0]?.started ?? '' });
+    sessions.set(client, { pid: rows[0]?.pid ?? 0, started: rows[0]?.started ?? '', version });
     if (options.settings !== undefined && version >= 14) await checkClient(client);
     if (signal.aborted) throw signal.reason;
     return client;

@@ -17,11 +17,12 @@ import { DatabaseError } from '../errors.ts';
 import { Meter } from '../meter.ts';
 import { Batch, run } from './batch.ts';
 import { type Catalog, isTable, type Publication, type State, stateOf } from './catalog.ts';
+import { sessionOf } from './connect.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import { foreign } from './foreign.ts';
 import type { Guard } from './guard.ts';
 import { quoteName } from './quote.ts';
-import { createTable } from './results-columns.ts';
+import { createInlineTable, createTable, INLINE_BYTES } from './results-columns.ts';
 import { RowEncoder } from './results-rows.ts';
 
 /** Up to this size a result is held in memory until it is complete, bytes. */
@@ -212,7 +213,7 @@ export class ResultWriter {
       ...begin,
       ...drops.map((other) => `DROP TABLE ${catalog.qualified(other)}`),
       ...('data' in loaded
-        ? [createTable(table, columns, false), this.#copy(table)]
+        ? [...this.#create(table, loaded.data, begin.length > 0), this.#copy(table)]
         : [`ALTER TABLE ${catalog.qualified(loaded.staging)} RENAME TO ${quoteName(name)}`]),
       catalog.publish({ ...draft, table: name, warnings }),
       'COMMIT',
@@ -229,6 +230,17 @@ export class ResultWriter {
     const { rows, bytes } = draft;
     const expires_at = expires === null ? null : Number(expires);
     return { table: name, columns, rows, bytes, expires_at, warnings };
+  }
+
+  /** `trusting`: whether what the server refuses is done again with care. */
+  #create(table: string, data: readonly Buffer[], trusting: boolean): readonly string[] {
+    const { client, columns } = this.#writing;
+    const bytes = data.reduce((sum, { length }) => sum + length, 0);
+    // Values grow on their way from text to a row: a digit becomes eight bytes.
+    const isShort = bytes + columns.length * 16 < INLINE_BYTES;
+    return trusting && isShort
+      ? createInlineTable(table, columns, sessionOf(client).version)
+      : [createTable(table, columns, false)];
   }
 
   #framed(data: readonly Buffer[]): Buffer {

@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net';
 import type { Client } from 'pg';
 import type { Chunk } from '../database.ts';
+import { socketOf } from './connect.ts';
 
 /** A message of the server other than DataRow: its type's character, and its body. */
 export interface Message {
@@ -48,11 +49,15 @@ export interface RowForm {
 const HEADER_BYTES = 5;
 /** Past so much that nobody has taken the socket is paused. */
 const MOST_WAITING_BYTES = 512 * 1024;
+/** After so much in one turn of the event loop the socket is paused until the next: others have their turns, too. */
+const BYTES_A_TURN = 128 * 1024;
 
 export class Wire {
   readonly #socket: Socket;
   readonly #arrivals: Arrival[] = [];
   #waiting_bytes = 0;
+  /** What came in this turn of the event loop. */
+  #turn_bytes = 0;
   #waiter: PromiseWithResolvers<void> | null = null;
   #end: Error | null = null;
   /** Rows that are not turned into another form: sent on as the bytes they are. */
@@ -97,7 +102,7 @@ export class Wire {
       const arrival = this.#arrivals.shift();
       if (arrival !== undefined) {
         this.#waiting_bytes -= sizeOf(arrival);
-        if (this.#waiting_bytes < MOST_WAITING_BYTES && this.#socket.isPaused()) this.#socket.resume();
+        this.#flow();
         return arrival;
       }
       if (this.#end !== null) throw this.#end;
@@ -112,6 +117,13 @@ export class Wire {
   }
 
   #receive = (received: Buffer): void => {
+    if (this.#turn_bytes === 0) {
+      setImmediate(() => {
+        this.#turn_bytes = 0;
+        this.#flow();
+      });
+    }
+    this.#turn_bytes += received.length;
     let chunk = received;
     if (this.#held.length > 0) {
       this.#held.push(chunk);
@@ -128,8 +140,15 @@ export class Wire {
       this.#socket.destroy();
       this.#fail(new Error('the server does not keep to the protocol', { cause: error }));
     }
+    this.#flow();
     this.#wake();
   };
+
+  /** Reads on, or does not for now. */
+  #flow(): void {
+    const goesOn = this.#waiting_bytes < MOST_WAITING_BYTES && this.#turn_bytes < BYTES_A_TURN;
+    if (goesOn === this.#socket.isPaused()) this.#socket[goesOn ? 'resume' : 'pause']();
+  }
 
   #split(chunk: Buffer): void {
     const { length } = chunk;
@@ -199,7 +218,6 @@ export class Wire {
   #push(arrival: Arrival): void {
     this.#arrivals.push(arrival);
     this.#waiting_bytes += sizeOf(arrival);
-    if (this.#waiting_bytes >= MOST_WAITING_BYTES) this.#socket.pause();
   }
 
   #fail(error: Error): void {
@@ -218,10 +236,6 @@ export function backendKey(client: Client): { readonly pid: number; readonly sec
   // pg keeps both on the client, undeclared.
   const { processID, secretKey } = client as Client & { processID: number; secretKey: number };
   return { pid: processID, secret: secretKey };
-}
-
-function socketOf(client: Client): Socket {
-  return client.connection.stream as Socket;
 }
 
 function sizeOf(arrival: Arrival): number {

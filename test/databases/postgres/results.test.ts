@@ -599,6 +599,33 @@ for (const server of servers('postgres')) {
       ]);
     });
 
+    test('a table of short rows has no TOAST table, and every other one has', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const results = await openResults(t, dsn);
+      const written = async (job_id: string, length: number) => {
+        const { table } = await results.write(
+          text([column('a', 'TEXT')], `${'x'.repeat(length)}\n`),
+          options(job_id),
+        );
+        const [found] = await execute(
+          dsn,
+          `SELECT reltoastrelid <> 0, length(a) FROM pg_class, ${table} WHERE relname = '${table}'`,
+        );
+        return found;
+      };
+      assert.deepEqual(await written('short', 500), ['f', '500']);
+      assert.deepEqual(await written('long', 5_000), ['t', '5000']);
+      // Over the page: it must not matter that it is one row.
+      assert.deepEqual(await written('longer', 100_000), ['t', '100000']);
+      // Whoever makes a column of it larger is given one.
+      await execute(dsn, 'ALTER TABLE results_short ALTER a SET STORAGE EXTENDED');
+      await execute(dsn, "UPDATE results_short SET a = repeat(md5('x'), 1000)");
+      assert.deepEqual(await execute(dsn, 'SELECT length(a) FROM results_short'), [['32000']]);
+      // Replaced by one that is none.
+      await results.write(text([column('a', 'TEXT')], `${'y'.repeat(9_000)}\n`), options('short'));
+      assert.deepEqual(await execute(dsn, 'SELECT length(a) FROM results_short'), [['9000']]);
+    });
+
     test('a count that the source got wrong publishes nothing', async (t) => {
       const dsn = await freshDatabase(t, server);
       const results = await openResults(t, dsn);
