@@ -1,6 +1,6 @@
 /** A store in a SQLite file: durable, for any number of processes on one machine. */
 import { resolve } from 'node:path';
-import { checkBatch } from '../check.ts';
+import { checkBatch, checkLimit } from '../check.ts';
 import { InvalidCursor, InvalidJob } from '../errors.ts';
 import type {
   Claimed,
@@ -11,6 +11,7 @@ import type {
   JobFilter,
   JobState,
   Lease,
+  Limit,
   NewGroup,
   NewJob,
   Outcome,
@@ -87,6 +88,9 @@ class SqliteStore implements Store {
         fence: null,
         group_id: group?.group_id ?? null,
         after: job.after,
+        limit: job.limit,
+        key: job.key,
+        key_concurrency: job.key_concurrency,
         worker: null,
         error: '',
         result: null,
@@ -211,6 +215,15 @@ class SqliteStore implements Store {
 
   resume(queue: string): Promise<void> {
     return this.#client.call('resume', queue);
+  }
+
+  async limit(limit: string, concurrency: number | null): Promise<void> {
+    checkLimit(limit, concurrency);
+    await this.#client.call('limit', limit, concurrency);
+  }
+
+  limits(limits: readonly string[]): Promise<readonly Limit[]> {
+    return this.#client.call('limits', limits);
   }
 
   leases(): Promise<readonly Lease[]> {

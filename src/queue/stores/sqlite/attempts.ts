@@ -8,17 +8,18 @@ import type {
   RecoverOptions,
   Renewed,
 } from '../../store.ts';
+import { take } from './lanes.ts';
+import { type Candidate, firstOf, Line } from './lines.ts';
 import { jobBySeq } from './posting.ts';
+import { priorities } from './reads.ts';
 import { type Core, type CoreRow, type JobRow, toCore } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
 import { SQL } from './statements.ts';
 import { end, putBack } from './transitions.ts';
 
-/** How many jobs one claim may put on hold before it answers with what it has: so that none takes long. */
-const HOLDS_PER_CLAIM = 1_000;
-/** The most candidates read at once. */
-const CHUNK = 100;
+/** How many jobs one claim may look at in vain before it answers with what it has: so that none takes long. */
+const LOOKS_PER_CLAIM = 1_000;
 
 export interface ClaimedRows {
   readonly jobs: readonly JobRow[];
@@ -30,29 +31,21 @@ export function claim(session: Session, request: ClaimRequest): ClaimedRows {
   const lines = open
     .filter(({ limit }) => limit > 0)
     .map(({ queue, limit }) => new Line(session, queue, Math.min(limit, request.limit)));
-  const free = new Map<number, number>();
   const jobs: JobRow[] = [];
-  let holds = 0;
-  while (jobs.length < request.limit && holds < HOLDS_PER_CLAIM) {
-    const line = firstOf(lines);
-    const candidate = line?.take();
-    if (line === undefined || candidate === undefined) break;
-    const { seq, slot } = candidate;
-    if (slot !== null) {
-      const left = free.get(slot) ?? session.get<[number]>(SQL.slots, slot)?.[0] ?? 0;
-      if (left <= 0) {
-        free.set(slot, left);
-        session.run(SQL.setHold, seq, HOLD.slot);
-        holds += 1;
-        continue;
-      }
-      free.set(slot, left - 1);
-      session.run(SQL.takeSlot, slot);
+  let looks = 0;
+  while (jobs.length < request.limit && looks < LOOKS_PER_CLAIM) {
+    const first = firstOf(lines);
+    if (first === undefined) break;
+    const { line, candidate } = first;
+    if (candidate.in_play === null || take(session, candidate.in_play)) {
+      jobs.push(start(session, candidate, request));
+      line.left -= 1;
+    } else {
+      looks += 1;
     }
-    jobs.push(start(session, candidate, request));
-    line.left -= 1;
+    line.pass(candidate);
   }
-  const next_due_at = holds < HOLDS_PER_CLAIM ? nextDue(session, open) : session.now;
+  const next_due_at = looks < LOOKS_PER_CLAIM ? nextDue(session, open) : session.now;
   return { jobs, next_due_at };
 }
 
@@ -67,107 +60,15 @@ function start(session: Session, candidate: Candidate, { worker, lease_ms }: Cla
   return jobBySeq(session, seq);
 }
 
-interface Candidate {
-  readonly seq: number;
-  readonly queue: string;
-  readonly state: JobState;
-  readonly priority: number;
-  readonly due_at: number;
-  readonly place: number;
-  readonly slot: number | null;
-}
-
-type CandidateRow = [seq: number, state: JobState, due_at: number, place: number, slot: number | null];
-
-/**
- * What can be claimed of a queue, in order. Due jobs come first within a priority, so each priority in use
- * costs one look-up, and jobs that are not due yet cost nothing.
- */
-class Line {
-  left: number;
-  readonly #session: Session;
-  readonly #queue: string;
-  #priority: number | undefined;
-  #ahead: Candidate[] = [];
-  #at = 0;
-  #last: readonly [due_at: number, place: number] = [0, 0];
-  /** Whether this priority may have more than was read. */
-  #more = false;
-
-  constructor(session: Session, queue: string, left: number) {
-    this.#session = session;
-    this.#queue = queue;
-    this.left = left;
-    this.#goTo(session.get<[number]>(SQL.highestPriority, queue));
-  }
-
-  /** The next candidate, if there is one. */
-  get head(): Candidate | undefined {
-    if (this.left <= 0) return undefined;
-    for (;;) {
-      const candidate = this.#ahead[this.#at];
-      if (candidate !== undefined && candidate.due_at <= this.#session.now) return candidate;
-      if (this.#priority === undefined) return undefined;
-      if (candidate === undefined && this.#more) this.#read(this.#priority);
-      else this.#goTo(this.#session.get<[number]>(SQL.nextPriority, this.#queue, this.#priority));
-    }
-  }
-
-  take(): Candidate | undefined {
-    const { head } = this;
-    this.#at += 1;
-    return head;
-  }
-
-  #goTo(priority: [number] | undefined): void {
-    this.#priority = priority?.[0];
-    this.#last = [0, 0];
-    this.#ahead = [];
-    this.#at = 0;
-    this.#more = priority !== undefined;
-  }
-
-  #read(priority: number): void {
-    const wanted = Math.min(this.left, CHUNK);
-    const rows = this.#session.all<CandidateRow>(SQL.claimable, this.#queue, priority, ...this.#last, wanted);
-    this.#ahead = rows.map(([seq, state, due_at, place, slot]) => {
-      return { seq, queue: this.#queue, state, priority, due_at, place, slot };
-    });
-    this.#at = 0;
-    this.#more = rows.length === wanted;
-    const last = this.#ahead.at(-1);
-    if (last !== undefined) this.#last = [last.due_at, last.place];
-  }
-}
-
-function firstOf(lines: readonly Line[]): Line | undefined {
-  let first: Line | undefined;
-  let best: Candidate | undefined;
-  for (const line of lines) {
-    const { head } = line;
-    if (head !== undefined && (best === undefined || isBefore(head, best))) {
-      first = line;
-      best = head;
-    }
-  }
-  return first;
-}
-
-function isBefore(one: Candidate, other: Candidate): boolean {
-  if (one.priority !== other.priority) return one.priority > other.priority;
-  if (one.due_at !== other.due_at) return one.due_at < other.due_at;
-  return one.place < other.place;
-}
-
 /** When the first of the jobs that are not due yet is. */
 function nextDue(session: Session, queues: readonly { readonly queue: string }[]): number | null {
   let next: number | null = null;
   for (const { queue } of queues) {
-    let priority = session.get<[number]>(SQL.highestPriority, queue);
-    while (priority !== undefined) {
-      const due = session.get<[number]>(SQL.dueAfter, queue, priority[0], session.now);
-      if (due !== undefined && (next === null || due[0] < next)) next = due[0];
-      priority = session.get<[number]>(SQL.nextPriority, queue, priority[0]);
+    for (const hold of [HOLD.none, HOLD.lane]) {
+      for (const priority of priorities(session, queue, hold)) {
+        const due = session.get<[number]>(SQL.dueAfter, queue, hold, priority, session.now);
+        if (due !== undefined && (next === null || due[0] < next)) next = due[0];
+      }
     }
   }
   return next;

@@ -40,7 +40,7 @@ export function purgeGroup(session: Session, group_id: string): void {
   const groups = session.all<[seq: number]>(SQL.groupsOfId, group_id);
   if (groups.length === 0) throw UnknownGroup(group_id);
   for (const [seq] of session.all<[seq: number]>(SQL.jobsOfGroupId, group_id)) purgeRun(session, seq);
-  for (const [seq] of groups) deleteGroup(session, seq);
+  for (const [seq] of groups) session.run(SQL.deleteGroup, seq);
 }
 
 function purgeRun(session: Session, seq: number): void {
@@ -54,11 +54,6 @@ function purgeRun(session: Session, seq: number): void {
 function deleteJob(session: Session, seq: number): void {
   const row = session.change<[queue: string, state: Parameters<Session['count']>[1]]>(SQL.deleteJob, seq);
   if (row !== undefined) session.count(row[0], row[1], -1);
-}
-
-function deleteGroup(session: Session, seq: number): void {
-  session.run(SQL.deleteGroup, seq);
-  session.run(SQL.deleteSlots, seq);
 }
 
 export function pause(session: Session, queue: string): void {
@@ -91,7 +86,7 @@ export function prune(session: Session, { jobs_ms, groups_ms }: Retention): numb
   const members = session.all<[seq: number]>(SQL.someOfGroup, group_id, group_seq, PRUNED_PER_STEP);
   for (const [seq] of members) deleteJob(session, seq);
   // A large group is gone for its users with the first step.
-  if (members.length < PRUNED_PER_STEP) deleteGroup(session, group_seq);
+  if (members.length < PRUNED_PER_STEP) session.run(SQL.deleteGroup, group_seq);
   else session.run(SQL.forgetGroup, group_seq);
   return members.length;
 }

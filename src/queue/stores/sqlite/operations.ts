@@ -1,6 +1,7 @@
 /** What the store's thread can be asked to do, by name. Each runs inside a transaction. */
 import { claim, finish, leases, recover, release, renew } from './attempts.ts';
 import { cancel, cancelGroup, pause, prune, purge, purgeGroup, resume } from './changes.ts';
+import { limit, limits } from './lanes.ts';
 import { enqueue, retry } from './posting.ts';
 import { get, group, list, pending, states, stats, storeId } from './reads.ts';
 import type { Session } from './session.ts';
@@ -20,11 +21,12 @@ const WRITES = {
   retry,
   pause,
   resume,
+  limit,
   prune,
   ping: (_session: Session): void => {},
 } as const;
 
-const READS = { storeId, get, states, group, pending, list, stats, leases } as const;
+const READS = { storeId, get, states, group, pending, list, stats, leases, limits } as const;
 
 const ALL = { ...WRITES, ...READS };
 

@@ -2,7 +2,8 @@
 import type { CheckedJob } from '../../check.ts';
 import { GroupActive, JobActive, JobFinished, UnknownJob } from '../../errors.ts';
 import type { JobState, NewGroup } from '../../store.ts';
-import { type CoreRow, type JobRow, type Parent, toCore, toParents } from './rows.ts';
+import { type Demand, join, laneFor, setKeyConcurrency, wait, waitBehind } from './lanes.ts';
+import { type Core, type CoreRow, type JobRow, type Parent, toCore, toParents } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
 import { SQL } from './statements.ts';
@@ -37,14 +38,17 @@ export function enqueue(
   const group_seq = group === null ? null : session.nextSeq();
   const seqs = jobs.map(() => session.nextSeq());
   const plans = plan(jobs, seqs, order, outside);
-  const slot = group?.concurrency === undefined ? null : group_seq;
-  const held = slot === null ? new Set() : beyond(group?.concurrency ?? 0, jobs, plans, session.now);
+  const lanes = new Map<number, number>();
+  /** Lanes with a job of the batch that is due: what comes after it waits behind. */
+  const ahead = new Set<number>();
 
   let unfinished = 0;
   for (const [index, job] of jobs.entries()) {
     const { parents, waits, cancelled } = at(plans, index);
     const seq = at(seqs, index);
-    const hold = cancelled ? null : waits > 0 ? HOLD.parents : held.has(index) ? HOLD.slot : HOLD.none;
+    const lane = cancelled ? null : laneFor(session, demandOf(job, group, group_seq));
+    const due_at = Math.max(job.eta ?? 0, session.now);
+    const hold = cancelled ? null : waits > 0 ? HOLD.parents : lane === null ? HOLD.none : HOLD.lane;
     session.run(
       SQL.insertJob,
       seq,
@@ -54,8 +58,8 @@ export function enqueue(
       cancelled ? 'CANCELLED' : 'PENDING',
       hold,
       job.priority,
-      Math.max(job.eta ?? 0, session.now),
-      slot,
+      due_at,
+      lane,
       cancelled ? 0 : waits,
       job.retries,
       group_seq,
@@ -65,11 +69,28 @@ export function enqueue(
       cancelled ? session.now : null,
       job.payload,
       parents.length === 0 ? null : JSON.stringify(parents),
+      job.limit,
+      job.key,
+      job.key_concurrency,
     );
     session.count(job.queue, cancelled ? 'CANCELLED' : 'PENDING', 1);
     if (cancelled) session.happened.finished.push(job.job_id);
     else unfinished += 1;
     if (hold === HOLD.none) session.happened.ready = true;
+    if (lane !== null) {
+      lanes.set(lane, (lanes.get(lane) ?? 0) + 1);
+      if (hold === HOLD.lane) {
+        const place = { seq, due_at, place: seq };
+        if (ahead.has(lane) && due_at <= session.now) waitBehind(session, lane, place);
+        else wait(session, lane, place);
+        if (due_at <= session.now) ahead.add(lane);
+      }
+    }
+  }
+  for (const [lane, count] of lanes) join(session, lane, count);
+  // What the last of its jobs says holds for a key.
+  for (const { key, key_concurrency } of new Map(jobs.map((job) => [job.key, job])).values()) {
+    if (key !== null) setKeyConcurrency(session, key, key_concurrency);
   }
   for (const [index, { parents, waits, cancelled }] of plans.entries()) {
     if (cancelled || waits === 0) continue;
@@ -90,7 +111,6 @@ export function enqueue(
       unfinished,
       finished_at,
     );
-    if (slot !== null) session.run(SQL.insertSlots, slot, group.concurrency ?? 0);
   }
   const cancelled = [...plans.entries()].filter(([, { cancelled }]) => cancelled).map(([index]) => index);
   return { first_seq: seqs[0] ?? 0, now: session.now, cancelled };
@@ -160,28 +180,17 @@ function plan(
   return plans;
 }
 
-/** The jobs, by index, that are due and not among the first `capacity` of their queue: no slot is free for them. */
-function beyond(
-  capacity: number,
-  jobs: readonly CheckedJob[],
-  plans: readonly Plan[],
-  now: number,
-): ReadonlySet<number> {
-  const ready = [...jobs.keys()].filter((index) => {
-    const { waits, cancelled } = at(plans, index);
-    return waits === 0 && !cancelled && (at(jobs, index).eta ?? 0) <= now;
-  });
-  // Stable: equal priorities stay in the order posted.
-  ready.sort((one, other) => at(jobs, other).priority - at(jobs, one).priority);
-  const taken = new Map<string, number>();
-  return new Set(
-    ready.filter((index) => {
-      const { queue } = at(jobs, index);
-      const before = taken.get(queue) ?? 0;
-      taken.set(queue, before + 1);
-      return before >= capacity;
-    }),
-  );
+function demandOf(job: CheckedJob, group: NewGroup | null, seq: number | null): Demand {
+  const { queue, priority, limit, key, key_concurrency } = job;
+  const concurrency = group?.concurrency;
+  return {
+    queue,
+    priority,
+    group: seq === null || concurrency === undefined ? null : { seq, concurrency },
+    limit,
+    key,
+    key_concurrency,
+  };
 }
 
 export function retry(session: Session, job_id: string): JobRow {
@@ -190,9 +199,8 @@ export function retry(session: Session, job_id: string): JobRow {
   const job = toCore(row);
   if (!isFinal(job.state)) throw JobActive(job_id);
   if (job.state === 'SUCCESS') throw JobFinished(job_id, job.state);
-  if (job.group_seq !== null && session.get<[number]>(SQL.groupIsForgotten, job.group_seq)?.[0] === 1) {
-    throw UnknownJob(job_id);
-  }
+  const demand = pastDemand(session, job);
+  if (demand === null) throw UnknownJob(job_id);
   // Parents that have ended are not asked again; one that was set going again is waited for.
   let waits = 0;
   for (const [, on_failure, parent_seq] of toParents(job.parents)) {
@@ -201,13 +209,35 @@ export function retry(session: Session, job_id: string): JobRow {
     waits += 1;
     session.run(SQL.insertDependency, parent_seq, job.seq, on_failure);
   }
-  const hold = waits > 0 ? HOLD.parents : HOLD.none;
-  session.run(SQL.restart, job.seq, hold, waits, session.nextSeq(), session.now);
+  const lane = laneFor(session, demand);
+  const hold = waits > 0 ? HOLD.parents : lane === null ? HOLD.none : HOLD.lane;
+  const place = session.nextSeq();
+  session.run(SQL.restart, job.seq, hold, waits, place, session.now, lane);
   session.count(job.queue, job.state, -1);
   session.count(job.queue, 'PENDING', 1);
   if (job.group_seq !== null) session.run(SQL.jobOfGroupRestarted, job.group_seq);
   session.happened.ready = true;
+  if (lane !== null) {
+    join(session, lane, 1);
+    if (hold === HOLD.lane) wait(session, lane, { seq: job.seq, due_at: session.now, place });
+  }
+  if (demand.key !== null) setKeyConcurrency(session, demand.key, demand.key_concurrency);
   return jobBySeq(session, job.seq);
+}
+
+/** What a finished job needed slots of; null if its group is being forgotten. */
+function pastDemand(session: Session, { seq, queue, group_seq }: Core): Demand | null {
+  const row = session.get<
+    [priority: number, limit: string | null, key: string | null, key_concurrency: number | null]
+  >(SQL.demandOf, seq);
+  if (row === undefined) throw new Error(`the store has lost job ${seq}`);
+  const [priority, limit, key, key_concurrency] = row;
+  const demand = { queue, priority, group: null, limit, key, key_concurrency };
+  if (group_seq === null) return demand;
+  const group = session.get<[concurrency: number | null, forgotten: number]>(SQL.groupBySeq, group_seq);
+  if (group === undefined || group[1] === 1) return null;
+  const [concurrency] = group;
+  return { ...demand, group: concurrency === null ? null : { seq: group_seq, concurrency } };
 }
 
 export function jobBySeq(session: Session, seq: number): JobRow {

@@ -1,6 +1,7 @@
 /** Looking at jobs without changing any. */
 import { UnknownGroup, UnknownJob } from '../../errors.ts';
 import type { JobFilter, JobState } from '../../store.ts';
+import { hasSlots } from './lanes.ts';
 import type { JobRow } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
@@ -8,6 +9,8 @@ import { LISTING, SQL } from './statements.ts';
 
 /** How many jobs a listing looks at in one step: other calls come in between. */
 const WINDOW = 2_000;
+/** How many jobs in play are read at once. */
+const CHUNK = 10;
 
 export function storeId(session: Session): string {
   const row = session.get<[store_id: string]>(SQL.storeId);
@@ -58,7 +61,7 @@ export function group(session: Session, group_id: string): GroupRows {
 export function pending(session: Session, queue: string, limit: number): JobRow[] {
   const due: JobRow[] = [];
   const later: JobRow[] = [];
-  for (const hold of [HOLD.none, HOLD.slot]) {
+  for (const hold of [HOLD.none, HOLD.lane]) {
     for (const priority of priorities(session, queue, hold)) {
       due.push(...session.all<JobRow>(SQL.waitingDue, queue, hold, priority, session.now, limit));
       later.push(...session.all<JobRow>(SQL.waitingLater, queue, hold, priority, session.now, limit));
@@ -89,7 +92,7 @@ function placeOf(row: JobRow): number {
   return row[23];
 }
 
-function* priorities(session: Session, queue: string, hold: number): Generator<number> {
+export function* priorities(session: Session, queue: string, hold: number): Generator<number> {
   let row = session.get<[priority: number]>(SQL.highestPriorityOf, queue, hold);
   while (row !== undefined) {
     yield row[0];
@@ -152,9 +155,28 @@ function oldestReady(session: Session, queue: string): number | null {
   let oldest: number | null = null;
   for (const priority of priorities(session, queue, HOLD.none)) {
     // In order of due_at: the first one says it.
-    const first = session.get<[due_at: number]>(SQL.dueAfter, queue, priority, 0);
+    const first = session.get<[due_at: number]>(SQL.dueAfter, queue, HOLD.none, priority, 0);
     if (first === undefined || first[0] > session.now) continue;
     if (oldest === null || first[0] < oldest) oldest = first[0];
   }
-  return oldest;
+  const inPlay = oldestInPlay(session, queue);
+  return oldest === null || (inPlay !== null && inPlay < oldest) ? inPlay : oldest;
+}
+
+/** Those that no claim has yet looked at may find their slots taken: they are not ready. */
+function oldestInPlay(session: Session, queue: string): number | null {
+  let last: readonly [due_at: number, place: number] = [0, 0];
+  for (;;) {
+    const rows = session.all<[due_at: number, place: number, lane: number]>(
+      SQL.dueInPlay,
+      queue,
+      session.now,
+      ...last,
+      CHUNK,
+    );
+    for (const [due_at, , lane] of rows) if (hasSlots(session, lane)) return due_at;
+    const end = rows.at(-1);
+    if (end === undefined) return null;
+    last = [end[0], end[1]];
+  }
 }

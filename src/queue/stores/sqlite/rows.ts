@@ -27,12 +27,16 @@ export type JobRow = readonly [
   started_at: number | null,
   finished_at: number | null,
   place: number,
+  limit: string | null,
+  key: string | null,
+  key_concurrency: number | null,
 ];
 
 export function toJob(row: JobRow): Job {
   const [seq, job_id, task, queue, payload, state, priority, eta, retries, attempt, failures, fence] = row;
   const [, , , , , , , , , , , , group_id, parents, worker, error, result, progress, cancel_requested] = row;
   const [, , , , , , , , , , , , , , , , , , , created_at, due_at, started_at, finished_at] = row;
+  const [, , , , , , , , , , , , , , , , , , , , , , , , limit, key, key_concurrency] = row;
   return {
     seq,
     job_id,
@@ -48,6 +52,9 @@ export function toJob(row: JobRow): Job {
     fence,
     group_id,
     after: parents === null ? [] : toParents(parents).map(toDependency),
+    limit,
+    key,
+    key_concurrency,
     worker,
     error,
     result: result === null ? null : JSON.parse(result),
@@ -78,7 +85,7 @@ export type CoreRow = readonly [
   queue: string,
   state: JobState,
   hold: number | null,
-  slot: number | null,
+  lane: number | null,
   attempt: number,
   failures: number,
   crashes: number,
@@ -95,7 +102,7 @@ export interface Core {
   readonly queue: string;
   readonly state: JobState;
   readonly hold: number | null;
-  readonly slot: number | null;
+  readonly lane: number | null;
   readonly attempt: number;
   readonly failures: number;
   readonly crashes: number;
@@ -113,7 +120,7 @@ export function toCore(row: CoreRow): Core {
     queue,
     state,
     hold,
-    slot,
+    lane,
     attempt,
     failures,
     crashes,
@@ -129,7 +136,7 @@ export function toCore(row: CoreRow): Core {
     queue,
     state,
     hold,
-    slot,
+    lane,
     attempt,
     failures,
     crashes,

@@ -4,14 +4,14 @@
 export const APPLICATION_ID = 0x64756e67;
 
 /**
- * Why a PENDING or RETRY job is not claimed. It leads the index that claims walk, so that none ever passes
- * over jobs that cannot be claimed.
+ * What a PENDING or RETRY job waits for. It leads the index that claims walk, so that none ever passes over jobs
+ * that cannot be claimed.
  */
 export const HOLD = {
   /** Nothing: it is claimable once it is due. */
   none: 0,
-  /** Its slots are taken, and it was due. The end of a job that has one brings the next back to `none`. */
-  slot: 1,
+  /** Its turn, its ETA, its slots: the table `waiting` has the rest. */
+  lane: 1,
   /** Parents that are not finished; `waits` counts them. */
   parents: 2,
 } as const;
@@ -116,5 +116,76 @@ export const MIGRATIONS: readonly string[] = [
   ) WITHOUT ROWID;
 
   CREATE TABLE paused_queues (queue TEXT PRIMARY KEY) WITHOUT ROWID;
+  `,
+  `
+  -- What jobs share the slots of. It is there as long as it has unfinished jobs; a limit also while it is set.
+  CREATE TABLE pools (
+    pool        INTEGER PRIMARY KEY,
+    kind        TEXT NOT NULL,     -- 'group', 'limit', 'key'
+    name        TEXT NOT NULL,     -- of a group: its seq
+    concurrency INTEGER,           -- how many may run at once; null: any number
+    running     INTEGER NOT NULL,
+    unfinished  INTEGER NOT NULL,
+    -- When a job was last handed out: the turn of a key.
+    served_at   INTEGER NOT NULL,
+    served      INTEGER NOT NULL,
+    UNIQUE (kind, name)
+  );
+
+  -- Jobs that are alike as to slots. It is there as long as it has unfinished jobs.
+  CREATE TABLE lanes (
+    lane       INTEGER PRIMARY KEY,
+    queue      TEXT NOT NULL,
+    priority   INTEGER NOT NULL,
+    group_pool INTEGER NOT NULL,   -- 0: none
+    limit_pool INTEGER NOT NULL,
+    key_pool   INTEGER NOT NULL,
+    unfinished INTEGER NOT NULL,
+    UNIQUE (queue, priority, group_pool, limit_pool, key_pool)
+  );
+
+  -- A row per job that waits in a lane, and for no parent: see lanes.ts.
+  CREATE TABLE waiting (
+    seq      INTEGER PRIMARY KEY,
+    lane     INTEGER NOT NULL,
+    queue    TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    due_at   INTEGER NOT NULL,
+    place    INTEGER NOT NULL,
+    turn_at  INTEGER NOT NULL,
+    turn     INTEGER NOT NULL,
+    held_by  INTEGER               -- null: in play; 0: behind another of its lane; else a pool
+  );
+  CREATE INDEX waiting_in_play ON waiting (queue, priority DESC, turn_at, turn, due_at, place) WHERE held_by IS NULL;
+  CREATE INDEX waiting_due ON waiting (queue, due_at, place) WHERE held_by IS NULL;
+  CREATE INDEX waiting_for_pool ON waiting (held_by, queue, priority DESC, turn_at, turn, due_at, place)
+    WHERE held_by > 0;
+  CREATE INDEX waiting_in_lane ON waiting (lane, due_at, place);
+  CREATE INDEX waiting_held ON waiting (lane, due_at, place) WHERE held_by IS NOT NULL;
+
+  DROP INDEX jobs_held;
+  ALTER TABLE jobs RENAME COLUMN slot TO lane;  -- null: it needs no slot, or is finished
+  ALTER TABLE jobs ADD COLUMN "limit" TEXT;
+  ALTER TABLE jobs ADD COLUMN key TEXT;
+  ALTER TABLE jobs ADD COLUMN key_concurrency INTEGER;
+
+  -- Groups that had slots have pools; so far their unfinished jobs have the slots' number in place of a lane.
+  INSERT INTO pools (kind, name, concurrency, running, unfinished, served_at, served)
+    SELECT 'group', CAST(slot AS TEXT), capacity, taken, unfinished, 0, 0 FROM slots JOIN groups ON groups.seq = slot
+    WHERE unfinished > 0;
+  INSERT INTO lanes (queue, priority, group_pool, limit_pool, key_pool, unfinished)
+    SELECT queue, priority, pool, 0, 0, count(*) FROM jobs JOIN pools ON kind = 'group' AND name = CAST(lane AS TEXT)
+    WHERE finished_at IS NULL GROUP BY queue, priority, pool;
+  UPDATE jobs SET lane = (
+      SELECT lanes.lane FROM lanes JOIN pools ON pool = group_pool
+      WHERE lanes.queue = jobs.queue AND lanes.priority = jobs.priority AND kind = 'group' AND name = CAST(jobs.lane AS TEXT)
+        AND jobs.finished_at IS NULL
+    ) WHERE lane IS NOT NULL;
+  -- All in play: claims find out which of them have to be held.
+  INSERT INTO waiting (seq, lane, queue, priority, due_at, place, turn_at, turn, held_by)
+    SELECT seq, lane, queue, priority, due_at, place, due_at, place, NULL FROM jobs
+    WHERE lane IS NOT NULL AND hold IN (0, 1);
+  UPDATE jobs SET hold = 1 WHERE lane IS NOT NULL AND hold = 0;
+  DROP TABLE slots;
   `,
 ];

@@ -1,14 +1,9 @@
 /**
- * How a job leaves a state, with all that hangs on it: its lease, its slot, its group, its children, the
+ * How a job leaves a state, with all that hangs on it: its lease, its slots, its group, its children, the
  * counts. Whoever changes a job's state does it here.
- *
- * Slots. A job that needs one is looked at when it is claimed: if none is free it is put on hold, and so out
- * of the index that claims walk. For each queue, what is on hold comes after what is not; so it is enough
- * that a slot that becomes free, or a job that leaves without having taken one, brings back the first of
- * each queue (or of its own). At least as many jobs as there are free slots are then claimable in each
- * queue, and they are the first in order.
  */
 import type { JobState } from '../../store.ts';
+import { freeSlots, leave, stopWaiting, wait } from './lanes.ts';
 import { type Core, type CoreRow, toCore, toParents } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
@@ -33,11 +28,7 @@ export function end(
     session.run(SQL.forgetChildren, parent.job.seq);
     for (const [seq, on_failure] of children) {
       if (parent.state === 'SUCCESS' || on_failure === 'run') {
-        const waits = session.change<[waits: number]>(SQL.parentFinished, seq)?.[0];
-        if (waits === 0) {
-          session.run(SQL.setHold, seq, HOLD.none);
-          session.happened.ready = true;
-        }
+        parentFinished(session, seq);
       } else {
         const child = coreBySeq(session, seq);
         if (child === undefined) continue;
@@ -48,8 +39,22 @@ export function end(
   }
 }
 
+function parentFinished(session: Session, seq: number): void {
+  const row = session.change<[waits: number, lane: number | null, due_at: number, place: number]>(
+    SQL.parentFinished,
+    seq,
+  );
+  if (row === undefined) return;
+  const [waits, lane, due_at, place] = row;
+  if (waits > 0) return;
+  session.run(SQL.setHold, seq, lane === null ? HOLD.none : HOLD.lane);
+  if (lane !== null) wait(session, lane, { seq, due_at, place });
+  session.happened.ready = true;
+}
+
 function endOne(session: Session, job: Core, state: FinalState, error: string, result: string | null): void {
-  session.run(SQL.finish, job.seq, state, error, result, session.now);
+  const { seq, lane } = job;
+  session.run(SQL.finish, seq, state, error, result, session.now);
   session.count(job.queue, job.state, -1);
   session.count(job.queue, state, 1);
   session.happened.finished.push(job.job_id);
@@ -57,38 +62,30 @@ function endOne(session: Session, job: Core, state: FinalState, error: string, r
   if (job.state === 'STARTED') {
     endLease(session, job);
   } else if (job.hold === HOLD.parents) {
-    for (const [, , parent_seq] of toParents(job.parents)) session.run(SQL.forgetEdge, parent_seq, job.seq);
-  } else if (job.hold === HOLD.none && job.slot !== null) {
-    unholdFirst(session, job.slot, job.queue);
+    for (const [, , parent_seq] of toParents(job.parents)) session.run(SQL.forgetEdge, parent_seq, seq);
+  } else if (lane !== null) {
+    stopWaiting(session, seq, lane);
   }
+  if (lane !== null) leave(session, lane);
 }
 
 /** To be called when a STARTED job was put back to wait, after its own row has been changed. */
 export function putBack(session: Session, job: Core, state: 'PENDING' | 'RETRY'): void {
+  const { seq, lane } = job;
   session.count(job.queue, job.state, -1);
   session.count(job.queue, state, 1);
   session.happened.ready = true;
   endLease(session, job);
+  if (lane === null) return;
+  const row = session.get<[due_at: number, place: number]>(SQL.placeOf, seq);
+  if (row === undefined) throw new Error(`the store has lost job ${seq}`);
+  const [due_at, place] = row;
+  wait(session, lane, { seq, due_at, place });
 }
 
-function endLease(session: Session, { fence, slot }: Core): void {
+function endLease(session: Session, { fence, lane }: Core): void {
   if (fence !== null) session.run(SQL.deleteLease, fence);
-  if (slot === null) return;
-  session.run(SQL.freeSlot, slot);
-  let queue = '';
-  for (;;) {
-    const next = session.get<[queue: string]>(SQL.nextQueueHeld, slot, queue);
-    if (next === undefined) return;
-    queue = next[0];
-    unholdFirst(session, slot, queue);
-  }
-}
-
-function unholdFirst(session: Session, slot: number, queue: string): void {
-  const first = session.get<[seq: number]>(SQL.firstHeld, slot, queue);
-  if (first === undefined) return;
-  session.run(SQL.setHold, first[0], HOLD.none);
-  session.happened.ready = true;
+  if (lane !== null) freeSlots(session, lane);
 }
 
 /** Cancels a job that is not finished: at once when it waits, by request when it runs. */
