@@ -11,7 +11,8 @@ const PATH = '/tasks/get_profit_summary/jobs';
 
 test('a job is shown in every state of its life', async (t) => {
   const test = await api(t);
-  await test.post(PATH, { job_id: 'x', args: ['USER1', 2], retries: 1, ttl: 60, timeout: 9, priority: 5 });
+  const request = { args: ['USER1', 2], retries: 1, ttl: 60, timeout: 9, priority: 5, key: 'ada' };
+  await test.post(PATH, { job_id: 'x', ...request });
 
   const pending = (await test.get('/jobs/x')).data;
   assert.ok(Value.Check(JobStatusView, pending), JSON.stringify([...Value.Errors(JobStatusView, pending)]));
@@ -31,6 +32,9 @@ test('a job is shown in every state of its life', async (t) => {
     attempt: 0,
     retries: 1,
     priority: 5,
+    key: 'ada',
+    after: [],
+    on_failure: null,
     db: 'ledger',
     backend: 'reports',
     ttl: 60,

@@ -18,9 +18,9 @@ export function taskRoutes(app: App, { queue, reports }: RouteContext): void {
   app.post('/tasks/:task/jobs', { schema: { params: TaskParams, body: JobRequest } }, async (request) => {
     const { task } = request.params;
     request.subject = { task, ...(request.body.job_id ? { job_id: request.body.job_id } : {}) };
-    const posted = await plan(reports, [toReportRequest(request.body, task)]);
-    const [job] = await enqueue(() => queue.enqueueAll(posted));
-    if (job === undefined) throw new Error('nothing was stored of a job that was accepted');
+    const [posted] = await plan(reports, [toReportRequest(request.body, task)]);
+    if (posted === undefined) throw new Error('nothing was planned for a request');
+    const job = await enqueue(() => queue.enqueue(posted));
     request.subject = { job_id: job.job_id, task };
     return success(postedView(job));
   });
