@@ -35,7 +35,16 @@ export class TestServer {
   readonly #listening: Promise<void>;
   readonly #exited: Promise<number | NodeJS.Signals>;
 
-  constructor(args: readonly string[], options: { cwd: string; env?: Record<string, string>; bin?: string }) {
+  constructor(
+    args: readonly string[],
+    options: {
+      cwd: string;
+      env?: Record<string, string>;
+      bin?: string;
+      /** Is told each entry of its log. */
+      onLog?: (entry: Record<string, unknown>) => void;
+    },
+  ) {
     this.child = spawn(process.execPath, [options.bin ?? BIN, ...args], {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
@@ -52,6 +61,7 @@ export class TestServer {
         if (!line.startsWith('{')) return;
         const entry: Record<string, unknown> = JSON.parse(line);
         this.log.push(entry);
+        options.onLog?.(entry);
         if (typeof entry['address'] === 'string') this.url = entry['address'];
         if (entry['msg'] === 'started') resolve();
       });
