@@ -27,7 +27,7 @@ export function skipOf(...needed: readonly { readonly skip: string | false }[]):
   return needed.find(({ skip }) => skip !== false)?.skip ?? false;
 }
 
-export type Settings = Readonly<Record<string, string | number | boolean>>;
+export type Settings = Readonly<Record<string, string | number | boolean | readonly string[]>>;
 
 export interface PlaceOptions {
   readonly tasks: string;
@@ -35,6 +35,8 @@ export interface PlaceOptions {
   readonly db: Readonly<Record<string, Settings>>;
   readonly results: Readonly<Record<string, Settings>>;
   readonly app?: Settings;
+  /** Of [job_queue.state]; absent: a SQLite file in the folder. */
+  readonly store?: Settings;
 }
 
 /** A folder with a configuration, tasks and room for a queue. */
@@ -50,7 +52,7 @@ export function at(dsn: string): { readonly type: string; readonly dsn: string }
   return { type: types[scheme] ?? scheme, dsn };
 }
 
-export function setup(t: TestContext, { tasks, db, results, app = {} }: PlaceOptions): Place {
+export function setup(t: TestContext, { tasks, db, results, app = {}, store }: PlaceOptions): Place {
   const folder = tempFolder(t);
   mkdirSync(join(folder, 'sql'));
   writeFileSync(join(folder, 'sql', 'tasks.sql'), tasks);
@@ -59,6 +61,7 @@ export function setup(t: TestContext, { tasks, db, results, app = {} }: PlaceOpt
     ['app', { ...quick, ...app }],
     ...Object.entries(db).map(([name, settings]): [string, Settings] => [`db.${name}`, settings]),
     ...Object.entries(results).map(([name, settings]): [string, Settings] => [`results.${name}`, settings]),
+    ...(store === undefined ? [] : [['job_queue.state', store] satisfies [string, Settings]]),
   ];
   writeFileSync(
     join(folder, 'config.toml'),
@@ -69,8 +72,11 @@ export function setup(t: TestContext, { tasks, db, results, app = {} }: PlaceOpt
       })
       .join('\n'),
   );
-  const passwords = [...Object.values(db), ...Object.values(results)].flatMap(({ dsn }) =>
-    typeof dsn === 'string' && URL.canParse(dsn) ? [decodeURIComponent(new URL(dsn).password)] : [],
+  const passwords = [...Object.values(db), ...Object.values(results), store ?? {}].flatMap(
+    ({ dsn, password }) => [
+      ...(typeof password === 'string' ? [password] : []),
+      ...(typeof dsn === 'string' && URL.canParse(dsn) ? [decodeURIComponent(new URL(dsn).password)] : []),
+    ],
   );
   return { folder, secrets: [SECRET, ...passwords.filter((password) => password !== '')] };
 }
