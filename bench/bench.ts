@@ -1,8 +1,7 @@
-/** npm run bench: every figure of docs/benchmarks.md, measured now on this machine, as one table. */
+/** npm run bench: reports over HTTP and copies between SQLite files, measured now on this machine, as one table. */
 import { cpus } from 'node:os';
 import { measureCopy } from './copy.ts';
 import { benchHttp } from './http.ts';
-import { benchQueue } from './queue.ts';
 
 const rows: { what: string; figure: string }[] = [];
 const row = (what: string, figure: string) => rows.push({ what, figure });
@@ -18,21 +17,6 @@ for (const { at_once, jobs_per_s, p50, p99 } of http.reports) {
   );
 }
 row('enqueue → started, idle server', `p50 ${ms(http.idle.p50)}, p99 ${ms(http.idle.p99)}`);
-
-console.error('the queue alone …');
-const queue = await benchQueue();
-row('enqueue, 20,000 in one call', per_s(queue.bulk_enqueue_per_s));
-row('enqueue, one a call, 50 at once', per_s(queue.single_enqueue_per_s));
-for (const [concurrency, figure] of Object.entries(queue.noop_per_s)) {
-  row(`no-op jobs, worker concurrency ${concurrency}`, per_s(figure));
-}
-row('enqueue → started, idle worker', `p50 ${ms(queue.idle.p50)}, p99 ${ms(queue.idle.p99)}`);
-for (const { pending, p50, p99, bytes } of queue.claim) {
-  row(
-    `claim of one job, ${pending.toLocaleString('en')} pending`,
-    `p50 ${ms(p50)}, p99 ${ms(p99)}; ${bytes} bytes a job on disk`,
-  );
-}
 
 console.error('copying a million rows …');
 const copy = await measureCopy();

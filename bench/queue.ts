@@ -1,138 +1,173 @@
-/** The queue alone, on a SQLite file: no-op jobs, claims from small and large backlogs, latency when idle. */
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+/**
+ * npm run bench:queue: the queue on each of its stores beside BullMQ on the same Redis, and pg-boss and graphile-worker
+ * on the same Postgres, in one run. `-- --jobs 20000 --runs 3 --pending 1000,100000,1000000` are the defaults;
+ * `--only redis` (or another store) leaves the others out, `--large` adds what a million finished jobs take.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openSqliteStore, Queue, type Store, Worker } from '../src/queue/index.ts';
+import { parseArgs } from 'node:util';
+import { whenEnded } from '../scripts/services/signals.ts';
+import { type ClaimFigures, claimCost } from './queue/claim.ts';
+import type { Name } from './queue/contender.ts';
+import { installPeers } from './queue/peers.ts';
+import { type Figures, play } from './queue/round.ts';
+import { type AppendFsync, startServers } from './queue/servers.ts';
 import { quantile } from './stats.ts';
 
-export interface QueueFigures {
-  /** Jobs accepted a second: all in one call; one a call, 50 calls at once. */
-  readonly bulk_enqueue_per_s: number;
-  readonly single_enqueue_per_s: number;
-  /** No-op jobs a second from a backlog, by the worker's concurrency. */
-  readonly noop_per_s: Readonly<Record<number, number>>;
-  /** From calling enqueue to the handler's first line, on an idle worker, ms. */
-  readonly idle: { readonly p50: number; readonly p99: number };
-  /** Time of a claim of one job, by the number of jobs that wait, ms; and bytes on disk per waiting job. */
-  readonly claim: readonly {
-    readonly pending: number;
-    readonly p50: number;
-    readonly p99: number;
-    readonly bytes: number;
-  }[];
+type StoreName = 'sqlite' | 'postgres' | 'redis';
+
+interface Match {
+  readonly store: StoreName;
+  /** What both sides say of their settings. */
+  readonly title: string;
+  readonly concurrency: number;
+  readonly peer: { readonly name: Name; readonly concurrency: number } | null;
+  readonly appendfsync?: AppendFsync;
 }
 
-const JOB = { task: 'noop', queue: 'default', payload: null };
+const { values } = parseArgs({
+  options: {
+    jobs: { type: 'string', default: '20000' },
+    runs: { type: 'string', default: '3' },
+    pending: { type: 'string', default: '1000,100000,1000000' },
+    only: { type: 'string' },
+    large: { type: 'boolean', default: false },
+  },
+});
+const JOBS = Number(values.jobs);
+const RUNS = Number(values.runs);
+const PENDING = values.pending.split(',').filter(Boolean).map(Number);
 
-export async function benchQueue(jobs = 20_000): Promise<QueueFigures> {
-  const folder = mkdtempSync(join(tmpdir(), 'dungbeetle-bench-'));
-  try {
-    const store = await openSqliteStore({ path: join(folder, 'queue.db') });
-    const queue = new Queue(store);
+const MATCHES: readonly Match[] = [
+  { store: 'sqlite', title: 'SQLite, concurrency 100', concurrency: 100, peer: null },
+  {
+    store: 'redis',
+    title: 'Redis, concurrency 100',
+    concurrency: 100,
+    peer: { name: 'bullmq', concurrency: 100 },
+  },
+  {
+    store: 'redis',
+    title: 'Redis, concurrency 500',
+    concurrency: 500,
+    peer: { name: 'bullmq', concurrency: 500 },
+  },
+  {
+    store: 'redis',
+    title: 'Redis with appendfsync always, concurrency 100',
+    concurrency: 100,
+    peer: { name: 'bullmq', concurrency: 100 },
+    appendfsync: 'always',
+  },
+  {
+    store: 'postgres',
+    title: 'Postgres, batches of 100',
+    concurrency: 100,
+    peer: { name: 'pg-boss', concurrency: 100 },
+  },
+  {
+    store: 'postgres',
+    title: 'Postgres, concurrency 24',
+    concurrency: 24,
+    peer: { name: 'graphile-worker', concurrency: 24 },
+  },
+  {
+    store: 'postgres',
+    title: 'Postgres, 500 at once; graphile-worker with a local queue of 500 and batched completion',
+    concurrency: 500,
+    peer: { name: 'graphile-worker-local-queue', concurrency: 24 },
+  },
+];
 
-    const bulk_enqueue_per_s = await rate(jobs, () =>
-      queue.enqueueAll(Array.from({ length: jobs }, () => JOB)),
-    );
-    const noop_per_s: Record<number, number> = { 10: await drain(store, jobs, 10) };
-    const single_enqueue_per_s = await rate(jobs, async () => {
-      let left = jobs;
-      const caller = async () => {
-        while (left-- > 0) await queue.enqueue(JOB);
-      };
-      await Promise.all(Array.from({ length: 50 }, caller));
-    });
-    noop_per_s[100] = await drain(store, jobs, 100);
-    const idle = await idleLatency(store, queue);
-    await store.close();
+const ROWS: readonly { what: string; of: keyof Figures; better: 'more' | 'less' }[] = [
+  { what: 'no-op jobs /s', of: 'noop_per_s', better: 'more' },
+  { what: "  worker's CPU, µs a job", of: 'worker_cpu_us', better: 'less' },
+  { what: 'enqueue in calls of 1,000, jobs /s', of: 'bulk_per_s', better: 'more' },
+  { what: 'enqueue one a call, 1 caller, /s', of: 'single_1_per_s', better: 'more' },
+  { what: 'enqueue one a call, 50 callers, /s', of: 'single_50_per_s', better: 'more' },
+  { what: 'enqueue → start, idle queue, p50 ms', of: 'p50', better: 'less' },
+  { what: 'enqueue → start, idle queue, p99 ms', of: 'p99', better: 'less' },
+];
 
-    const claim: Awaited<ReturnType<typeof claimTime>>[] = [];
-    for (const pending of [1_000, 1_000_000])
-      claim.push(await claimTime(join(folder, `${pending}.db`), pending));
-    return { bulk_enqueue_per_s, single_enqueue_per_s, noop_per_s, idle, claim };
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+const ended = whenEnded();
+const peers = await installPeers();
+const servers = await startServers(ended.signal);
+const folder = mkdtempSync(join(tmpdir(), 'dungbeetle-bench-'));
+let files = 0;
+try {
+  console.log(
+    `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}; ${servers.versions}; ${peers}`,
+  );
+  console.log(
+    `${JOBS.toLocaleString('en')} jobs, the median of ${RUNS} rounds each, in turns. Postgres and SQLite with fsync; Redis with appendonly, appendfsync everysec where nothing else is said.`,
+  );
+  const wanted = MATCHES.filter(({ store }) => values.only === undefined || values.only === store);
+  for (const match of wanted) {
+    ended.signal.throwIfAborted();
+    console.error(`${match.title} …`);
+    show(match, await compare(match));
   }
-}
-
-async function rate(count: number, work: () => Promise<unknown>): Promise<number> {
-  const begin = performance.now();
-  await work();
-  return (count / (performance.now() - begin)) * 1000;
-}
-
-async function drain(store: Store, jobs: number, concurrency: number): Promise<number> {
-  const done = Promise.withResolvers<void>();
-  let left = jobs;
-  const worker = new Worker({
-    store,
-    name: 'bench',
-    queues: [{ queue: 'default', concurrency }],
-    concurrency,
-    handler: { run: async () => null },
-    onEvent: ({ type }) => {
-      if (type === 'succeeded' && --left === 0) done.resolve();
-    },
-  });
-  const per_s = await rate(jobs, () => {
-    worker.start();
-    return done.promise;
-  });
-  await worker.stop();
-  return per_s;
-}
-
-async function idleLatency(store: Store, queue: Queue): Promise<QueueFigures['idle']> {
-  let began = Promise.withResolvers<number>();
-  const worker = new Worker({
-    store,
-    name: 'bench',
-    queues: [{ queue: 'default', concurrency: 10 }],
-    concurrency: 10,
-    handler: {
-      async run() {
-        began.resolve(performance.now());
-        return null;
-      },
-    },
-  });
-  worker.start();
-  const times: number[] = [];
-  for (let n = 0; n < 500; n++) {
-    began = Promise.withResolvers();
-    const called = performance.now();
-    const { job_id } = await queue.enqueue(JOB);
-    times.push((await began.promise) - called);
-    await queue.wait(job_id, { timeout_ms: 10_000 });
+  const claims: Record<string, Record<string, string>> = {};
+  for (const store of new Set(wanted.map(({ store }) => store))) {
+    if (PENDING.length === 0) continue;
+    console.error(`claims from ${store} …`);
+    claims[store] = claimRow(await claimCost(store, await fresh(store), PENDING));
   }
-  await worker.stop();
-  return { p50: quantile(times, 0.5), p99: quantile(times, 0.99) };
+  console.log('\na claim of 10 jobs, p50 (p99), ms, by the number that wait');
+  console.table(claims);
+} finally {
+  await servers.stop();
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+}
+process.exit(ended.code());
+
+async function fresh(store: StoreName, appendfsync: AppendFsync = 'everysec'): Promise<string> {
+  if (store === 'postgres') return servers.freshPostgres();
+  if (store === 'redis') return servers.freshRedis(appendfsync);
+  files += 1;
+  return join(folder, `${files}.db`);
 }
 
-async function claimTime(path: string, pending: number): Promise<QueueFigures['claim'][number]> {
-  const store = await openSqliteStore({ path });
-  for (let n = 0; n < pending; n += 10_000) {
-    const count = Math.min(10_000, pending - n);
-    await store.enqueue(Array.from({ length: count }, (_, i) => ({ ...JOB, job_id: `job_${n + i}` })));
+async function compare({ store, concurrency, peer, appendfsync }: Match) {
+  const ours: Figures[] = [];
+  const theirs: Figures[] = [];
+  for (let run = 0; run < RUNS; run += 1) {
+    ended.signal.throwIfAborted();
+    ours.push(await play({ name: store, address: await fresh(store, appendfsync), concurrency, jobs: JOBS }));
+    if (peer !== null)
+      theirs.push(await play({ ...peer, address: await fresh(store, appendfsync), jobs: JOBS }));
   }
-  const times: number[] = [];
-  for (let n = 0; n < 500; n++) {
-    const begin = performance.now();
-    const { jobs } = await store.claim({
-      worker: 'bench',
-      queues: [{ queue: 'default', limit: 1 }],
-      limit: 1,
-      lease_ms: 60_000,
-    });
-    times.push(performance.now() - begin);
-    if (jobs.length !== 1) throw new Error('nothing was claimed');
-  }
-  await store.close();
-  return {
-    pending,
-    p50: quantile(times, 0.5),
-    p99: quantile(times, 0.99),
-    bytes: Math.round(statSync(path).size / pending),
-  };
+  return { ours, theirs };
 }
 
-if (import.meta.main) console.log(await benchQueue());
+function show({ title, peer }: Match, { ours, theirs }: Awaited<ReturnType<typeof compare>>): void {
+  const table = Object.fromEntries(
+    ROWS.map(({ what, of, better }) => {
+      const median = (side: readonly Figures[]) =>
+        quantile(
+          side.map((figures) => figures[of]),
+          0.5,
+        );
+      if (peer === null) return [what, { ours: figure(median(ours)) }];
+      const [our, their] = [median(ours), median(theirs)];
+      const ahead = better === 'more' ? our / their : their / our;
+      return [what, { ours: figure(our), [peer.name]: figure(their), '× ahead': ahead.toFixed(2) }];
+    }),
+  );
+  console.log(`\n${title}`);
+  console.table(table);
+}
+
+function claimRow(figures: readonly ClaimFigures[]): Record<string, string> {
+  return Object.fromEntries(
+    figures.map(({ pending, p50, p99 }) => [
+      pending.toLocaleString('en'),
+      `${p50.toFixed(2)} (${p99.toFixed(2)})`,
+    ]),
+  );
+}
+
+function figure(value: number): string {
+  return value >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(1);
+}
