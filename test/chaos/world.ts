@@ -66,8 +66,11 @@ export class Kept {
     return this.#server?.child.pid;
   }
 
-  start(): void {
-    this.#running = this.#keep();
+  /** Resolves when it has started for the first time; rejects with what it says if it cannot. */
+  start(): Promise<void> {
+    const first = Promise.withResolvers<void>();
+    this.#running = this.#keep(first);
+    return first.promise;
   }
 
   /** Kills it with SIGKILL; it is started again at once. */
@@ -83,16 +86,22 @@ export class Kept {
     await this.#running;
   }
 
-  async #keep(): Promise<void> {
+  async #keep(first: PromiseWithResolvers<void>): Promise<void> {
     while (!this.#stopping) {
       const server = this.#launch();
       this.#server = server;
       this.#killed = false;
       this.starts += 1;
       const isUp = await server.started().then(
-        () => true,
+        () => {
+          first.resolve();
+          return true;
+        },
         // The store may be away while it starts: it says so and ends, and whoever keeps it tries again.
-        () => false,
+        (error: unknown) => {
+          first.reject(error);
+          return false;
+        },
       );
       const code = await server.exited();
       if (this.#stopping) return;
@@ -155,13 +164,14 @@ dsn = "${results}"
 max_idle = 10
 `,
   );
+  const starts: Promise<void>[] = [];
   const keep = (name: string, args: readonly string[]) => {
     const kept = new Kept(name, () => {
       const onLog = (entry: Record<string, unknown>) => options.onLog(name, entry);
       return new TestServer(['--worker-name', name, ...args], { cwd: folder, onLog });
     });
     t.after(() => kept.stop());
-    kept.start();
+    starts.push(kept.start());
     return kept;
   };
   const servers = Array.from({ length: options.servers }, (_, n) =>
@@ -171,6 +181,7 @@ max_idle = 10
   const workers = Array.from({ length: options.workers }, (_, n) =>
     keep(`worker-${n + 1}`, ['--worker-only']),
   );
+  await Promise.all(starts);
   return { folder, store, databases, results, servers, workers };
 }
 
