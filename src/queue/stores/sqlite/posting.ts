@@ -2,7 +2,7 @@
 import type { CheckedJob } from '../../check.ts';
 import { GroupActive, JobActive, JobFinished, UnknownJob } from '../../errors.ts';
 import type { JobState, NewGroup } from '../../store.ts';
-import { type Demand, join, laneFor, setKeyConcurrency, wait, waitBehind } from './lanes.ts';
+import { type Demand, join, laneFor, type Place, setKeyConcurrency, wait, waitBehind } from './lanes.ts';
 import { type Core, type CoreRow, type JobRow, type Parent, toCore, toParents } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
@@ -38,10 +38,7 @@ export function enqueue(
   const group_seq = group === null ? null : session.nextSeq();
   const seqs = jobs.map(() => session.nextSeq());
   const plans = plan(jobs, seqs, order, outside);
-  const lanes = new Map<number, number>();
-  /** Lanes with a job of the batch that is due: what comes after it waits behind. */
-  const ahead = new Set<number>();
-
+  const inLanes: InLane[] = [];
   let unfinished = 0;
   for (const [index, job] of jobs.entries()) {
     const { parents, waits, cancelled } = at(plans, index);
@@ -77,21 +74,10 @@ export function enqueue(
     if (cancelled) session.happened.finished.push(job.job_id);
     else unfinished += 1;
     if (hold === HOLD.none) session.happened.ready = true;
-    if (lane !== null) {
-      lanes.set(lane, (lanes.get(lane) ?? 0) + 1);
-      if (hold === HOLD.lane) {
-        const place = { seq, due_at, place: seq };
-        if (ahead.has(lane) && due_at <= session.now) waitBehind(session, lane, place);
-        else wait(session, lane, place);
-        if (due_at <= session.now) ahead.add(lane);
-      }
-    }
+    if (lane !== null) inLanes.push({ lane, seq, due_at, place: seq, waits });
   }
-  for (const [lane, count] of lanes) join(session, lane, count);
-  // What the last of its jobs says holds for a key.
-  for (const { key, key_concurrency } of new Map(jobs.map((job) => [job.key, job])).values()) {
-    if (key !== null) setKeyConcurrency(session, key, key_concurrency);
-  }
+  joinLanes(session, inLanes);
+  limitKeys(session, jobs);
   for (const [index, { parents, waits, cancelled }] of plans.entries()) {
     if (cancelled || waits === 0) continue;
     for (const [parent_id, on_failure, parent_seq] of parents) {
@@ -178,6 +164,35 @@ function plan(
     }
   }
   return plans;
+}
+
+interface InLane extends Place {
+  readonly lane: number;
+  readonly waits: number;
+}
+
+/** Jobs of one batch, in the order posted. */
+function joinLanes(session: Session, jobs: readonly InLane[]): void {
+  const counts = new Map<number, number>();
+  /** Lanes with a job of the batch that is due: what comes after it waits behind. */
+  const ahead = new Set<number>();
+  for (const job of jobs) {
+    const { lane, due_at, waits } = job;
+    counts.set(lane, (counts.get(lane) ?? 0) + 1);
+    if (waits > 0) continue;
+    const isDue = due_at <= session.now;
+    if (isDue && ahead.has(lane)) waitBehind(session, lane, job);
+    else wait(session, lane, job);
+    if (isDue) ahead.add(lane);
+  }
+  for (const [lane, count] of counts) join(session, lane, count);
+}
+
+/** What the last of its jobs says holds for a key, also if that one was cancelled at once. */
+function limitKeys(session: Session, jobs: readonly CheckedJob[]): void {
+  const keys = new Map<string, number | null>();
+  for (const { key, key_concurrency } of jobs) if (key !== null) keys.set(key, key_concurrency);
+  for (const [key, concurrency] of keys) setKeyConcurrency(session, key, concurrency);
 }
 
 function demandOf(job: CheckedJob, group: NewGroup | null, seq: number | null): Demand {
