@@ -1,0 +1,353 @@
+/**
+ * Calls of the store's script. Calls that are made at the same time share one run of it; each has its own verdict.
+ *
+ * A call fails when Redis has not answered in time, and the connection with it: on one that is half open nothing
+ * would ever come back. What was sent may yet arrive; so each run carries the time, by the server's clock, after
+ * which the script refuses it.
+ */
+import { StoreUnavailable } from '../../errors.ts';
+import { type Client, connect } from './connect.ts';
+import { codeOf, ELSEWHERE, failure, REFUSED } from './failures.ts';
+import type { RedisStoreOptions } from './options.ts';
+import { OPENING, SCRIPT, SCRIPT_SHA, VERSION } from './script.ts';
+
+/** When memory is full: `always` works on, `room` is refused; `read` does not write. */
+export type Mode = 'always' | 'room' | 'read';
+
+/** What a call answers with: `+` and its values, or `!` and a refusal. */
+export type Answer = readonly unknown[];
+
+interface Call {
+  readonly mode: Mode;
+  readonly args: readonly (string | number)[];
+  readonly weight: number;
+  resolve(answer: Answer): void;
+  reject(error: unknown): void;
+}
+
+interface Run {
+  readonly calls: readonly Call[];
+  readonly timer: NodeJS.Timeout;
+}
+
+/** How many runs may be on their way: while Redis works on one the next one gets ready. */
+const RUNS = 2;
+/** The most calls of a run, and the most characters that their arguments have together. */
+const CALLS_PER_RUN = 200;
+const WEIGHT_PER_RUN = 256 * 1_024;
+
+export interface ClientEvents {
+  /** What a run has made happen: see the script's `news`. */
+  onNews(news: string): void;
+  onWarning(message: string): void;
+}
+
+export class ScriptClient {
+  readonly store_id: string;
+  readonly where: string;
+  readonly #key: string;
+  readonly #client: Client;
+  readonly #origin: string;
+  readonly #events: ClientEvents;
+  readonly #timeout_ms: number;
+  readonly #min_replicas: number;
+  readonly #clockOffset: () => number;
+  #waiting: Call[] = [];
+  readonly #running = new Set<Run>();
+  #scheduled = false;
+  #closing: Promise<void> | undefined;
+  /** Why there is no connection. */
+  #lost: unknown;
+  /** The server's clock less ours (`performance.now`), ms, at least. */
+  #ahead_ms: number | undefined;
+  #last_seq = 0;
+  #idle: (() => void) | undefined;
+
+  private constructor(
+    client: Client,
+    store_id: string,
+    options: RedisStoreOptions,
+    origin: string,
+    events: ClientEvents,
+  ) {
+    this.#client = client;
+    this.store_id = store_id;
+    this.where = whereOf(options);
+    this.#key = keyOf(options);
+    this.#origin = origin;
+    this.#events = events;
+    this.#timeout_ms = options.command_timeout_ms ?? 5_000;
+    this.#min_replicas = options.min_replicas ?? 0;
+    this.#clockOffset = options.clockOffset ?? (() => 0);
+    client.on('error', (error: unknown) => {
+      this.#lost = error;
+    });
+  }
+
+  /** Throws `StoreUnavailable` when the store cannot be written within the time. */
+  static async open(options: RedisStoreOptions, origin: string, events: ClientEvents): Promise<ScriptClient> {
+    const where = whereOf(options);
+    const client = connect(options);
+    const timeout_ms = options.connect_timeout_ms ?? 5_000;
+    let lost: unknown = new Error(`no answer within ${timeout_ms} ms`);
+    const keep = (error: unknown) => {
+      lost = error;
+    };
+    client.on('error', keep);
+    try {
+      const store_id = await opened(client, keyOf(options), timeout_ms, keep, () => lost);
+      return new ScriptClient(client, store_id, options, origin, events);
+    } catch (error) {
+      client.disconnect();
+      throw failure(error, where);
+    } finally {
+      client.off('error', keep);
+    }
+  }
+
+  get client(): Client {
+    return this.#client;
+  }
+
+  call(mode: Mode, ...args: readonly (string | number)[]): Promise<Answer> {
+    if (this.#closing !== undefined) return Promise.reject(StoreUnavailable('it is closed'));
+    const weight = args.reduce<number>((sum, arg) => sum + (typeof arg === 'string' ? arg.length : 8), 0);
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    this.#waiting.push({ mode, args, weight, resolve, reject });
+    this.#schedule();
+    return promise;
+  }
+
+  /** Calls made before are answered. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#idle = resolve;
+    this.#settle();
+    await promise;
+    this.#client.disconnect();
+  }
+
+  #settle(): void {
+    if (this.#waiting.length === 0 && this.#running.size === 0) this.#idle?.();
+  }
+
+  /** Once what runs now has run: others may have calls to make, too. */
+  #schedule(): void {
+    if (this.#scheduled || this.#running.size >= RUNS) return;
+    this.#scheduled = true;
+    process.nextTick(() => {
+      this.#scheduled = false;
+      this.#send();
+    });
+  }
+
+  #send(): void {
+    while (this.#waiting.length > 0 && this.#running.size < RUNS) {
+      if (this.#client.status !== 'ready') {
+        this.#fail(failure(this.#lost ?? new Error('it was lost'), this.where));
+        return;
+      }
+      this.#run(this.#take());
+    }
+    this.#settle();
+  }
+
+  /** Calls from the front that can share a run. */
+  #take(): readonly Call[] {
+    let mode: Mode = 'read';
+    let weight = 0;
+    let size = 0;
+    for (const call of this.#waiting) {
+      const fits = call.mode === 'read' || mode === 'read' || call.mode === mode;
+      if (size > 0 && (!fits || size === CALLS_PER_RUN || weight + call.weight > WEIGHT_PER_RUN)) break;
+      if (call.mode !== 'read') mode = call.mode;
+      weight += call.weight;
+      size += 1;
+    }
+    return this.#waiting.splice(0, size);
+  }
+
+  #run(calls: readonly Call[]): void {
+    const timer = setTimeout(() => {
+      this.#lost = new Error(`no answer within ${this.#timeout_ms} ms`);
+      this.#fail(failure(this.#lost, this.where));
+      this.#client.disconnect(true);
+    }, this.#timeout_ms);
+    const run = { calls, timer };
+    this.#running.add(run);
+    void this.#execute(calls)
+      .then(
+        (answers) => {
+          if (!this.#running.delete(run)) return;
+          for (const [index, call] of calls.entries()) call.resolve(answers[index] ?? []);
+        },
+        (error: unknown) => {
+          if (!this.#running.delete(run)) return;
+          for (const call of calls) call.reject(error);
+        },
+      )
+      .finally(() => {
+        clearTimeout(timer);
+        if (this.#waiting.length > 0) this.#schedule();
+        this.#settle();
+      });
+  }
+
+  async #execute(calls: readonly Call[]): Promise<readonly Answer[]> {
+    const mode = calls.find((call) => call.mode !== 'read')?.mode ?? 'read';
+    const sent_at = performance.now();
+    const late = this.#ahead_ms === undefined ? '' : Math.floor(sent_at + this.#ahead_ms + this.#timeout_ms);
+    const args = [this.store_id, Math.round(this.#clockOffset()), late, this.#origin, mode];
+    for (const call of calls) for (const arg of call.args) args.push(arg);
+    let reply: readonly unknown[];
+    try {
+      reply = await this.#evaluate(args, mode);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code !== undefined && ELSEWHERE.has(code)) this.#client.disconnect(true);
+      throw failure(error, this.where);
+    }
+    const [verdict, clock, ...rest] = reply;
+    this.#ahead_ms = Number(clock) - sent_at;
+    switch (String(verdict)) {
+      case 'ok':
+        return this.#accept(rest);
+      case 'late':
+        throw StoreUnavailable(`the call has reached Redis at ${this.where} too late`);
+      default:
+        throw StoreUnavailable(
+          String(rest[0]) === ''
+            ? `Redis at ${this.where} has lost the store's data; start again to begin a new store`
+            : `the store in Redis at ${this.where} was replaced by another one; start again to use that`,
+        );
+    }
+  }
+
+  #accept([last_seq, news, ...answers]: readonly unknown[]): readonly Answer[] {
+    const seq = Number(last_seq);
+    if (seq < this.#last_seq) {
+      this.#events.onWarning(
+        `Redis at ${this.where} has lost its last writes: a failover or an older copy of its data. Jobs accepted last may be gone.`,
+      );
+    }
+    this.#last_seq = seq;
+    const text = String(news);
+    if (text !== '') this.#events.onNews(text);
+    return answers as readonly Answer[];
+  }
+
+  /** Its script is loaded again where it is not known: after a restart, a failover, SCRIPT FLUSH. */
+  async #evaluate(args: readonly (string | number)[], mode: Mode): Promise<readonly unknown[]> {
+    try {
+      return await this.#command('evalsha', SCRIPT_SHA, args, mode);
+    } catch (error) {
+      if (codeOf(error) !== 'NOSCRIPT') throw error;
+      return this.#command('eval', SCRIPT, args, mode);
+    }
+  }
+
+  async #command(
+    name: 'eval' | 'evalsha',
+    script: string,
+    args: readonly (string | number)[],
+    mode: Mode,
+  ): Promise<readonly unknown[]> {
+    const all = [script, 1, this.#key, ...args];
+    if (this.#min_replicas === 0 || mode === 'read') {
+      return (await this.#client.callBuffer(name, all)) as readonly unknown[];
+    }
+    const results = await this.#client
+      .pipeline()
+      .callBuffer(name, all)
+      .call('WAIT', this.#min_replicas, Math.ceil(this.#timeout_ms / 2))
+      .exec();
+    const [[failed, reply] = [], [notWaited, replicas] = []] = results ?? [];
+    if (failed) throw failed;
+    if (notWaited) throw notWaited;
+    if (Number(replicas) < this.#min_replicas) {
+      throw StoreUnavailable(
+        `only ${Number(replicas)} replicas of Redis at ${this.where} have the change, not ${this.#min_replicas}`,
+      );
+    }
+    return reply as readonly unknown[];
+  }
+
+  /** All that runs or waits. */
+  #fail(error: unknown): void {
+    const calls = [...[...this.#running].flatMap((run) => run.calls), ...this.#waiting];
+    for (const { timer } of this.#running) clearTimeout(timer);
+    this.#running.clear();
+    this.#waiting = [];
+    for (const call of calls) call.reject(error);
+    this.#settle();
+  }
+}
+
+/** The store's id, once the server answers; until then whatever time may mend is tried again. */
+async function opened(
+  client: Client,
+  key: string,
+  timeout_ms: number,
+  keep: (error: unknown) => void,
+  lost: () => unknown,
+): Promise<string> {
+  const deadline = performance.now() + timeout_ms;
+  const answer = async (): Promise<readonly unknown[]> => {
+    for (;;) {
+      try {
+        if (client.status === 'wait' || client.status === 'end') await client.connect();
+        return (await client.eval(OPENING, 1, key, crypto.randomUUID(), VERSION)) as readonly unknown[];
+      } catch (error) {
+        keepReason(error, keep);
+        const code = codeOf(lost());
+        if (code !== undefined && REFUSED.has(code)) throw lost();
+        if (code !== undefined && ELSEWHERE.has(code)) client.disconnect(true);
+        if (performance.now() > deadline) throw lost();
+        await pause(20);
+      }
+    }
+  };
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(lost()), timeout_ms);
+  try {
+    const [id, version] = await Promise.race([answer(), late]);
+    if (Number(version) > VERSION) {
+      throw StoreUnavailable(
+        `its data in Redis are those of a newer version (${String(version)}, not ${VERSION}): upgrade`,
+      );
+    }
+    return String(id);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What was wrong says more than that there is no connection. */
+function keepReason(error: unknown, keep: (error: unknown) => void): void {
+  const message = error instanceof Error ? error.message : '';
+  if (/Stream isn't writeable|Connection is closed|Cluster isn't ready|max retries/i.test(message)) return;
+  keep(error);
+}
+
+function pause(ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  setTimeout(resolve, ms);
+  return promise;
+}
+
+function whereOf({ addresses }: RedisStoreOptions): string {
+  return addresses.join(', ');
+}
+
+/** Throws `TypeError` for a prefix that would be no hash tag. */
+export function keyOf({ prefix = 'dungbeetle' }: RedisStoreOptions, name = 'store'): string {
+  if (prefix === '' || /[{}]/.test(prefix)) {
+    throw new TypeError(`the prefix "${prefix}" of the Redis store must be a text without braces`);
+  }
+  return `{${prefix}}:${name}`;
+}

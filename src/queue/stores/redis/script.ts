@@ -1,0 +1,36 @@
+/**
+ * The script that every call of the Redis store runs, inside of Redis, where nothing else runs meanwhile.
+ *
+ * KEYS[1] names the store's own key: the others have the same hash tag. ARGV: the store's id, what to add to the
+ * clock (ms), when the call is too late (server's clock, ms; "": never), who calls, and whether it may write
+ * when memory is full ("always", "room": not then, "read": it does not write). Then any number of calls, each
+ * with its arguments.
+ */
+import { createHash } from 'node:crypto';
+import { ATTEMPTS } from './script/attempts.ts';
+import { CHANGES } from './script/changes.ts';
+import { withNumbers } from './script/constants.ts';
+import { CONTEXT } from './script/context.ts';
+import { DISPATCH } from './script/dispatch.ts';
+import { POSTING } from './script/posting.ts';
+import { READS } from './script/reads.ts';
+import { SLOTS } from './script/slots.ts';
+import { TRANSITIONS } from './script/transitions.ts';
+
+export const SCRIPT = withNumbers(
+  [CONTEXT, SLOTS, TRANSITIONS, POSTING, ATTEMPTS, CHANGES, READS, DISPATCH].join(''),
+);
+
+/** What EVALSHA calls it by. */
+export const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex');
+
+/** Of what the script keeps. A store of a newer one is refused. */
+export const VERSION = 1;
+
+/** Makes the store if it is not there: ARGV its id and version. Answers with what is there. */
+export const OPENING = `
+if redis.call('HSETNX', KEYS[1], 'id', ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[1], 'version', ARGV[2], 'seq', 0, 'fence', 0)
+end
+return redis.call('HMGET', KEYS[1], 'id', 'version')
+`;

@@ -1,0 +1,34 @@
+import type { TestContext } from 'node:test';
+import type { Store } from '../../src/queue/store.ts';
+import { openRedisStore, type RedisStoreOptions } from '../../src/queue/stores/redis.ts';
+import { freshDatabase, type Service } from '../support/services.ts';
+import type { Opened } from './conformance.ts';
+
+/** How to reach the server and database that a DSN names. */
+export function optionsOf(dsn: string): RedisStoreOptions {
+  const { hostname, port, username, password, pathname } = new URL(dsn);
+  return {
+    addresses: [`${hostname}:${port}`],
+    ...(username === '' ? {} : { username }),
+    ...(password === '' ? {} : { password }),
+    db: Number(pathname.slice(1)),
+  };
+}
+
+/** A store in an empty database, its clock in the test's hands. */
+export async function open(t: TestContext, server: Service): Promise<Opened> {
+  const options = optionsOf(await freshDatabase(t, server));
+  let offset = 0;
+  const connect = async (): Promise<Store> => {
+    const store = await openRedisStore({ ...options, clockOffset: () => offset });
+    t.after(() => store.close());
+    return store;
+  };
+  return {
+    store: await connect(),
+    connect,
+    advance: (ms) => {
+      offset += ms;
+    },
+  };
+}
