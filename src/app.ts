@@ -138,6 +138,7 @@ async function start(
   const maintenance = new Maintenance({
     store,
     sweep_ms: config.app.sweep_ms,
+    grace_ms: config.app.heartbeat_ms,
     max_crashes: config.app.max_crashes,
     jobs_ms: config.store.expiry_ms,
     groups_ms: config.store.meta_expiry_ms,

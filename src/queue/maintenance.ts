@@ -1,10 +1,16 @@
 /** What any process may do for a store now and then: recover expired leases, forget old jobs. */
+import { QueueError } from './errors.ts';
 import type { Recovered, Store } from './store.ts';
 
 export interface MaintenanceOptions {
   readonly store: Store;
   /** How often expired leases are looked for. Default 2 s. */
   readonly sweep_ms?: number;
+  /**
+   * After the store was away, how long workers have to renew their leases before those that have expired meanwhile
+   * are recovered, ms: what runs goes on, however long that was. Default 3 s, a heartbeat.
+   */
+  readonly grace_ms?: number;
   /** A job whose workers died this often in a row fails. Default 3. */
   readonly max_crashes?: number;
   /** How often old jobs are forgotten. Default 60 s. */
@@ -25,6 +31,9 @@ export class Maintenance {
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #running = new Set<Promise<void>>();
   #stopped = false;
+  #storeWasAway = false;
+  /** By `performance.now()`. */
+  #graceEnds = 0;
 
   constructor(options: MaintenanceOptions) {
     this.#options = options;
@@ -32,16 +41,12 @@ export class Maintenance {
 
   /** Does each of its duties now and then at intervals counted from the end of the last turn. */
   start(): void {
-    const { store, sweep_ms = 2_000, max_crashes = 3, prune_ms = 60_000 } = this.#options;
+    const { store, sweep_ms = 2_000, prune_ms = 60_000 } = this.#options;
     const retention = {
       jobs_ms: this.#options.jobs_ms ?? WEEK_MS,
       groups_ms: this.#options.groups_ms ?? WEEK_MS,
     };
-    this.#repeat(sweep_ms, async () => {
-      const recovered = await store.recover({ max_crashes });
-      const { requeued, poisoned, cancelled } = recovered;
-      if (requeued.length + poisoned.length + cancelled.length > 0) this.#options.onRecovered?.(recovered);
-    });
+    this.#repeat(sweep_ms, () => this.#recover());
     this.#repeat(prune_ms, async () => {
       const jobs = await store.prune(retention);
       if (jobs > 0) this.#options.onPruned?.(jobs);
@@ -53,6 +58,24 @@ export class Maintenance {
     this.#stopped = true;
     for (const timer of this.#timers) clearTimeout(timer);
     await Promise.all(this.#running);
+  }
+
+  async #recover(): Promise<void> {
+    const { store, max_crashes = 3, grace_ms = 3_000 } = this.#options;
+    try {
+      if (this.#storeWasAway) {
+        await store.ping();
+        this.#storeWasAway = false;
+        this.#graceEnds = performance.now() + grace_ms;
+      }
+      if (performance.now() < this.#graceEnds) return;
+      const recovered = await store.recover({ max_crashes });
+      const { requeued, poisoned, cancelled } = recovered;
+      if (requeued.length + poisoned.length + cancelled.length > 0) this.#options.onRecovered?.(recovered);
+    } catch (error) {
+      if (error instanceof QueueError && error.code === 'store_unavailable') this.#storeWasAway = true;
+      throw error;
+    }
   }
 
   #repeat(interval_ms: number, duty: () => Promise<void>): void {

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { Maintenance, Queue } from '../../src/queue/index.ts';
 import type { Recovered } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
+import { tempFolder } from '../support/folder.ts';
 import { until } from '../support/until.ts';
 
 test('expired leases are recovered and old jobs forgotten, again and again, until it is stopped', async (t) => {
@@ -59,4 +62,42 @@ test('what fails is told, and tried again', async (t) => {
   maintenance.start();
   t.after(() => maintenance.stop());
   await until('it was tried thrice', () => errors.length >= 3);
+});
+
+test('after the store was away workers can renew what has expired meanwhile; the dead are still found', async (t) => {
+  let offset = 0;
+  const path = join(tempFolder(t), 'queue.db');
+  const store = await openSqliteStore({ path, busy_timeout_ms: 10, clockOffset: () => offset });
+  t.after(() => store.close());
+  const queue = new Queue(store);
+  await queue.enqueueAll(
+    ['alive', 'dead'].map((job_id) => ({ job_id, task: 'task', queue: 'default', payload: null })),
+  );
+  const queues = [{ queue: 'default', limit: 2 }];
+  const { jobs } = await store.claim({ worker: 'w', queues, limit: 2, lease_ms: 1_000 });
+  const [alive] = jobs;
+  assert.ok(alive);
+  const recovered: string[] = [];
+  let failures = 0;
+  const maintenance = new Maintenance({
+    store,
+    sweep_ms: 1,
+    grace_ms: 1_000,
+    onRecovered: ({ requeued }) => recovered.push(...requeued.map(({ job_id }) => job_id)),
+    onError: () => {
+      failures += 1;
+    },
+  });
+  const lock = new DatabaseSync(path);
+  t.after(() => lock.close());
+  lock.exec('BEGIN IMMEDIATE');
+  maintenance.start();
+  t.after(() => maintenance.stop());
+  await until('the store is away', () => failures >= 2);
+  offset += 1_001;
+  lock.exec('ROLLBACK');
+  assert.deepEqual((await store.renew([{ lease: alive.lease }], 600_000)).lost, []);
+  await until('the dead one is found', () => recovered.length > 0);
+  assert.deepEqual(recovered, ['dead']);
+  assert.equal((await store.get('alive')).state, 'STARTED');
 });
