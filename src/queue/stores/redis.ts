@@ -313,7 +313,7 @@ class RedisStore implements Store {
   }
 
   async #call(mode: Mode, args: Args): Promise<readonly unknown[]> {
-    const [verdict, ...rest]: Answer = await this.#client.call(mode, ...args);
+    const [verdict, ...rest]: Answer = await this.#client.call(mode, args);
     if (String(verdict) === '+') return rest;
     const [code, detail, more] = rest.map((item) => (Buffer.isBuffer(item) ? item.toString() : item));
     throw refusal(String(code), fromText(String(detail)), more);

@@ -109,7 +109,7 @@ export class ScriptClient {
     return this.#client;
   }
 
-  call(mode: Mode, ...args: readonly (string | number)[]): Promise<Answer> {
+  call(mode: Mode, args: readonly (string | number)[]): Promise<Answer> {
     if (this.#closing !== undefined) return Promise.reject(StoreUnavailable('it is closed'));
     const weight = args.reduce<number>((sum, arg) => sum + (typeof arg === 'string' ? arg.length : 8), 0);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();

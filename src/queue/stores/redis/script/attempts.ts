@@ -1,5 +1,5 @@
 /** The way of an attempt: claimed, renewed, ended, given back, recovered. */
-export const ATTEMPTS = String.raw`
+export const ATTEMPTS = `
 -- What can be claimed of a queue, in turn: one priority after the other, highest first.
 local function open_line(queue, left)
   return {
@@ -40,10 +40,6 @@ local function first_of(line, due)
   end
 end
 
-local function turn_of(head)
-  if head[$TURN] > 0 then return head[$TURN_AT], head[$TURN] end
-  return head[$DUE], head[$PLACE]
-end
 local function is_ahead(one, other)
   if one[$PRIORITY] ~= other[$PRIORITY] then return one[$PRIORITY] > other[$PRIORITY] end
   local one_at, one_place = turn_of(one)
@@ -88,14 +84,11 @@ end
 
 -- Starts a job that needs slots, if it is its turn and they are free; else puts it where it belongs.
 local function look_at(seq, head, worker, lease_ms)
-  if head[$KEY] ~= '' then
-    local turn_at, turn = turn_of(head)
-    if is_served_later(pool_of('k' .. head[$KEY]), turn_at, turn) then
-      set_ready(seq, head, false)
-      put_in_play(seq, head)
-      pass_by(seq, head)
-      return false
-    end
+  if is_turn_over(head) then
+    set_ready(seq, head, false)
+    put_in_play(seq, head)
+    pass_by(seq, head)
+    return false
   end
   local full
   for _, id in ipairs(job_pools[seq]) do

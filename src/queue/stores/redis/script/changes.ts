@@ -1,5 +1,5 @@
 /** What people do to jobs: cancel, purge, pause, limit; and what time does: prune. */
-export const CHANGES = String.raw`
+export const CHANGES = `
 ops.cancel = function()
   local id = arg()
   local seq = seq_of(newest_of(IDS, id))

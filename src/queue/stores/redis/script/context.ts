@@ -28,7 +28,7 @@
  *     paused                      hash    paused queues
  */
 
-export const CONTEXT = String.raw`
+export const CONTEXT = `
 local call, floor, min, concat = redis.call, math.floor, math.min, table.concat
 local pack, unpack_bytes = struct.pack, struct.unpack
 

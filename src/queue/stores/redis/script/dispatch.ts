@@ -1,5 +1,5 @@
 /** The last part of the script: does the calls, one after the other, and tells of what has happened. */
-export const DISPATCH = String.raw`
+export const DISPATCH = `
 -- The store, its time, its counter, what has happened, and then an answer for each call.
 local replies = {'ok', clock, 0, ''}
 while at < #ARGV do

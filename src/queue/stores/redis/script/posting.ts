@@ -1,5 +1,5 @@
 /** Posting jobs, and posting one again. */
-export const POSTING = String.raw`
+export const POSTING = `
 local ops = {}
 
 -- What a call answers: a refusal has written nothing.

@@ -1,5 +1,5 @@
 /** Looking at jobs without changing any. */
-export const READS = String.raw`
+export const READS = `
 ops.ping = function()
   changed, counted = true, true
   return {'+'}

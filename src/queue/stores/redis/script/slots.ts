@@ -62,20 +62,21 @@ local function set_front(lane, seq, head, held)
   set_entry(LANES, lane, {seq, head[$PRIORITY], head[$DUE], head[$PLACE], held})
 end
 
-local function held_key(pool_id, queue)
-  return K .. 'held:' .. pool_id .. '\1' .. queue
-end
-local function held_member(seq, head)
-  local turn_at, turn = head[$TURN_AT], head[$TURN]
-  if turn == 0 then turn_at, turn = head[$DUE], head[$PLACE] end
-  return pack('>I4I7I7I7I7I7', $HIGHEST_PRIORITY - head[$PRIORITY], turn_at, turn, head[$DUE], head[$PLACE], seq)
-end
-
 -- While a claim walks: told of what comes into play.
 local on_play
 
 local function is_served_later(pool, turn_at, turn)
   return pool[$SERVED_AT] > turn_at or (pool[$SERVED_AT] == turn_at and pool[$SERVED] > turn)
+end
+local function turn_of(head)
+  if head[$TURN] > 0 then return head[$TURN_AT], head[$TURN] end
+  return head[$DUE], head[$PLACE]
+end
+-- Whether its key was served since its turn was set.
+local function is_turn_over(head)
+  if head[$KEY] == '' then return false end
+  local turn_at, turn = turn_of(head)
+  return is_served_later(pool_of('k' .. head[$KEY]), turn_at, turn)
 end
 local function set_turn(head)
   head[$TURN_AT], head[$TURN] = 0, 0
@@ -85,6 +86,14 @@ local function set_turn(head)
     head[$TURN_AT], head[$TURN] = pool[$SERVED_AT], pool[$SERVED]
   end
 end
+local function held_key(pool_id, queue)
+  return K .. 'held:' .. pool_id .. '\1' .. queue
+end
+local function held_member(seq, head)
+  local turn_at, turn = turn_of(head)
+  return pack('>I4I7I7I7I7I7', $HIGHEST_PRIORITY - head[$PRIORITY], turn_at, turn, head[$DUE], head[$PLACE], seq)
+end
+
 local function put_in_play(seq, head)
   set_turn(head)
   head[$HOLD] = $PLAY
@@ -118,17 +127,28 @@ local function take_off_slot(seq, head, pool_id)
   behind(seq, head, false)
 end
 
--- Brings the first front held on a pool back into play: of one queue.
+-- Brings the first front held on a pool back into play: of one queue. One whose key was served since it was held
+-- is moved to its turn first; another may then be the first.
 local function bring_back(pool_id, queue)
-  local first = call('ZRANGE', held_key(pool_id, queue), 0, 0)[1]
-  if not first then return false end
-  local seq = member_seq(first)
-  local head = load(seq)
-  pools_of(seq, head)
-  take_off_slot(seq, head, pool_id)
-  set_front(job_lanes[seq], seq, head, '')
-  put_in_play(seq, head)
-  return true
+  local key = held_key(pool_id, queue)
+  while true do
+    local first = call('ZRANGE', key, 0, 0)[1]
+    if not first then return false end
+    local seq = member_seq(first)
+    local head = load(seq)
+    pools_of(seq, head)
+    if is_turn_over(head) then
+      set_turn(head)
+      touch(seq)
+      call('ZREM', key, first)
+      call('ZADD', key, 0, held_member(seq, head))
+    else
+      take_off_slot(seq, head, pool_id)
+      set_front(job_lanes[seq], seq, head, '')
+      put_in_play(seq, head)
+      return true
+    end
+  end
 end
 -- As many of each queue.
 local function bring_back_all(pool_id, slots)

@@ -1,5 +1,5 @@
 /** How a job leaves a state, with all that hangs on it. Whoever changes a job's state does it here. */
-export const TRANSITIONS = String.raw`
+export const TRANSITIONS = `
 local function is_final(state)
   return state >= $SUCCESS
 end
