@@ -16,7 +16,10 @@ import {
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
+import type { Worker as Thread } from 'node:worker_threads';
 import { QueueError } from '../../src/queue/errors.ts';
+import { Queue, Worker } from '../../src/queue/index.ts';
+import type { Hint, Store } from '../../src/queue/store.ts';
 import { openSqliteStore, type SqliteStoreOptions } from '../../src/queue/stores/sqlite.ts';
 import { tempFolder } from '../support/folder.ts';
 import { mounted } from '../support/mount.ts';
@@ -241,4 +244,143 @@ test('a call that cannot be sent to the thread is refused, and its neighbours ar
     ['fulfilled', 'rejected', 'fulfilled'],
   );
   assert.deepEqual(await store.states(['a', 'b']), ['PENDING', 'PENDING']);
+});
+
+/** A store, and the threads that it has had so far. */
+async function withThreads(t: TestContext, path: string) {
+  const threads: Thread[] = [];
+  const started = (thread: Thread) => threads.push(thread);
+  process.on('worker', started);
+  t.after(() => process.off('worker', started));
+  const store = await open(t, path);
+  const crash = async () => {
+    const thread = threads.at(-1);
+    assert.ok(thread);
+    await thread.terminate();
+  };
+  return { store, threads, crash };
+}
+
+async function comesBack(store: Store): Promise<void> {
+  await until('the store is back', () =>
+    store.ping().then(
+      () => true,
+      (error) => {
+        assert.ok(error instanceof QueueError && error.code === 'store_unavailable', `${error}`);
+        return false;
+      },
+    ),
+  );
+}
+
+test('a store whose thread has crashed comes back by itself, with all that was accepted', async (t) => {
+  const path = join(tempFolder(t), 'queue.db');
+  const { store, threads, crash } = await withThreads(t, path);
+  await store.enqueue([newJob('before')]);
+  const hints: Hint[] = [];
+  t.after(store.watch((hint) => hints.push(hint)));
+  const { store_id } = store;
+  // A lock that another has keeps the call from being answered before the crash.
+  const other = new DatabaseSync(path);
+  t.after(() => other.close());
+  other.exec('BEGIN IMMEDIATE');
+  const cutOff = isUnavailable(store.enqueue([newJob('cut-off')]), /its thread ended/);
+  await crash();
+  await cutOff;
+  await isUnavailable(store.get('before'), /its thread ended/);
+  other.exec('ROLLBACK');
+  await comesBack(store);
+  assert.equal(store.store_id, store_id);
+  assert.equal(threads.length, 2);
+  assert.deepEqual(await store.states(['before', 'cut-off']), ['PENDING', null]);
+  await store.enqueue([newJob('after')]);
+  // What happened meanwhile it tells, and what others do from now on.
+  for (const type of ['ready', 'cancel', 'finished'])
+    assert.ok(
+      hints.some((hint) => hint.type === type),
+      type,
+    );
+  hints.length = 0;
+  const neighbour = await open(t, path);
+  await neighbour.cancel('after');
+  await until('it hears of the cancel', () => hints.some(({ type }) => type === 'finished'));
+});
+
+test('a thread that starts again does not make a store that is missing', async (t) => {
+  const folder = join(tempFolder(t), 'data');
+  mkdirSync(folder);
+  const path = join(folder, 'queue.db');
+  const { store, threads, crash } = await withThreads(t, path);
+  await store.enqueue([newJob('before')]);
+  renameSync(folder, `${folder}-away`);
+  mkdirSync(folder);
+  await crash();
+  await until('it has tried', () => threads.length >= 3);
+  await isUnavailable(store.ping(), /cannot be opened/);
+  assert.ok(!existsSync(path), 'it has made a new store in place of the one that is missing');
+  await (await openSqliteStore({ path })).close();
+  await until('it sees the other store', () =>
+    store.ping().then(
+      () => assert.fail('it has taken another store for its own'),
+      (error: unknown) => error instanceof QueueError && error.message.includes('replaced by another store'),
+    ),
+  );
+  rmSync(folder, { recursive: true });
+  renameSync(`${folder}-away`, folder);
+  await comesBack(store);
+  assert.deepEqual(await store.states(['before']), ['PENDING']);
+});
+
+test('a job that runs while the thread of its store crashes runs on, and ends once', async (t) => {
+  const { store, crash } = await withThreads(t, join(tempFolder(t), 'queue.db'));
+  const queue = new Queue(store);
+  const mayEnd = Promise.withResolvers<void>();
+  const begun: string[] = [];
+  const worker = new Worker({
+    store,
+    name: 'worker',
+    queues: [{ queue: 'default', concurrency: 2 }],
+    concurrency: 2,
+    handler: {
+      run: async ({ job_id }) => {
+        begun.push(job_id);
+        if (job_id === 'long') await mayEnd.promise;
+        return job_id;
+      },
+    },
+  });
+  worker.start();
+  t.after(() => worker.stop());
+  await store.enqueue([newJob('long')]);
+  await until('it runs', () => begun.includes('long'));
+  await crash();
+  mayEnd.resolve();
+  await comesBack(store);
+  await store.enqueue([newJob('next')]);
+  const ended = await Promise.all(['long', 'next'].map((id) => queue.wait(id, { timeout_ms: 30_000 })));
+  assert.deepEqual(
+    ended.map(({ state, attempt }) => [state, attempt]),
+    [
+      ['SUCCESS', 1],
+      ['SUCCESS', 1],
+    ],
+  );
+  assert.deepEqual(begun, ['long', 'next']);
+});
+
+test('a store can be closed while its thread is away', async (t) => {
+  const { store, crash } = await withThreads(t, join(tempFolder(t), 'queue.db'));
+  await crash();
+  await store.close();
+  await isUnavailable(store.ping(), /closed/);
+  await store.close();
+});
+
+test('a store in memory is lost with its thread, and says so', async (t) => {
+  const { store, threads, crash } = await withThreads(t, ':memory:');
+  await store.enqueue([newJob('a')]);
+  await crash();
+  await isUnavailable(store.get('a'), /in memory is lost/);
+  await store.close();
+  assert.equal(threads.length, 1);
 });

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import type { NewJob, Store } from '../../../src/queue/store.ts';
 import { until } from '../../support/until.ts';
-import { ids, LEASE_MS, listen, named, newJob, range, rejects, type Suites } from './subject.ts';
+import {
+  ids,
+  LEASE_MS,
+  listen,
+  named,
+  newJob,
+  range,
+  rejects,
+  type Subject,
+  type Suites,
+} from './subject.ts';
 import { endAgain, WAYS_OUT } from './ways-out.ts';
 
 const HOUR = 3_600_000;
@@ -312,6 +322,39 @@ export function limits({ each, shared }: Suites): void {
     assert.deepEqual(await s.claimIds(), ['x-1']);
     assert.deepEqual(await s.claimIds(), []);
   });
+
+  // Of a group with one slot: `x` needs the limit too, and comes before `y`, which does not.
+  const waitForGroup = async (s: Subject) => {
+    await s.store.limit('db', 1);
+    await s.postAll(['running', { job_id: 'x', limit: 'db' }, 'y'], { group_id: 'g', concurrency: 1 });
+    const [running] = await s.claim();
+    assert.equal(running?.job_id, 'running');
+    assert.deepEqual(await s.claimIds(), []);
+    return running;
+  };
+
+  each('a free slot goes to the next if the first to wait for it lacks another one by then', async (s) => {
+    const running = await waitForGroup(s);
+    await s.post('other', { limit: 'db' });
+    const other = await s.claimOne();
+    assert.equal(other.job_id, 'other');
+    await s.succeed(running);
+    const y = await s.claimOne();
+    assert.equal(y.job_id, 'y');
+    await s.succeed(y);
+    assert.deepEqual(await s.claimIds(), []);
+    await s.succeed(other);
+    assert.deepEqual(await s.claimIds(), ['x']);
+  });
+
+  for (const way of ['cancel', 'purge'] as const) {
+    each(`a free slot goes to the next if the first to wait for it goes: ${way}`, async (s) => {
+      const running = await waitForGroup(s);
+      await s.succeed(running);
+      await s.store[way]('x');
+      assert.deepEqual(await s.claimIds(), ['y']);
+    });
+  }
 
   each('a large crowd behind a limit lets the others by, and runs to its end', async (s) => {
     await s.store.limit('db', 2);

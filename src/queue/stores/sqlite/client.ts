@@ -12,56 +12,44 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
+/** Before a thread that has failed is started again, ms: so that one that always fails leaves the machine alone. */
+const RESTART_MS = 200;
+
 export class Client {
   /** Throws `StoreUnavailable`. */
   static async open(options: ThreadOptions, clockOffset: () => number): Promise<Client> {
-    const thread = new Worker(entry(import.meta.url, './thread'), { workerData: options });
-    const store_id = await new Promise<string>((resolve, reject) => {
-      const exited = () => reject(StoreUnavailable('its thread ended before it was open'));
-      thread.once('error', reject);
-      thread.once('exit', exited);
-      thread.once('message', (answer: Answer) => {
-        thread.off('error', reject);
-        thread.off('exit', exited);
-        if (answer.type === 'open') resolve(answer.store_id);
-        else if (answer.type === 'failed') reject(toError(answer.code, answer.message));
-        else reject(new Error('the thread answered before it was open'));
-      });
-    });
-    return new Client(thread, store_id, clockOffset);
+    const { thread, store_id } = await start(options);
+    return new Client(thread, { ...options, store_id }, clockOffset);
   }
 
   readonly store_id: string;
-  readonly #thread: Worker;
+  readonly #options: ThreadOptions;
   readonly #clockOffset: () => number;
   readonly #hints = new EventEmitter<{ hint: [Hint] }>();
   readonly #waiting = new Map<number, Waiting>();
-  readonly #exited: Promise<void>;
+  readonly #closing = new AbortController();
+  readonly #closed = Promise.withResolvers<void>();
+  #thread: Worker | undefined;
+  /** Why there is no thread. */
+  #gone: QueueError = StoreUnavailable('it is not open');
   #outbox: Call[] = [];
   #lastId = 0;
-  #closing = false;
-  #gone: Error | undefined;
 
-  private constructor(thread: Worker, store_id: string, clockOffset: () => number) {
-    this.#thread = thread;
-    this.store_id = store_id;
+  private constructor(
+    thread: Worker,
+    options: ThreadOptions & { store_id: string },
+    clockOffset: () => number,
+  ) {
+    this.store_id = options.store_id;
+    this.#options = options;
     this.#clockOffset = clockOffset;
     this.#hints.setMaxListeners(0);
-    // It keeps the process alive only while somebody waits for an answer.
-    thread.unref();
-    thread.on('message', (answer: Answer) => this.#receive(answer));
-    thread.on('error', (error) => this.#end(StoreUnavailable(`its thread failed: ${error.message}`, error)));
-    this.#exited = new Promise((resolve) => {
-      thread.once('exit', () => {
-        this.#end(StoreUnavailable('it is closed'));
-        resolve();
-      });
-    });
+    this.#use(thread);
   }
 
   call<O extends Operation>(operation: O, ...args: Arguments<O>): Promise<Result<O>> {
-    if (this.#gone !== undefined) return Promise.reject(this.#gone);
-    if (this.#closing) return Promise.reject(StoreUnavailable('it is closed'));
+    if (this.#closing.signal.aborted) return Promise.reject(StoreUnavailable('it is closed'));
+    if (this.#thread === undefined) return Promise.reject(this.#gone);
     return new Promise((resolve, reject) => {
       this.#lastId += 1;
       this.#waiting.set(this.#lastId, {
@@ -71,7 +59,7 @@ export class Client {
       // After everything else of this tick: what it calls goes along.
       if (this.#outbox.length === 0) process.nextTick(() => this.#send());
       this.#outbox.push([this.#lastId, operation, args]);
-      if (this.#waiting.size === 1) this.#thread.ref();
+      if (this.#waiting.size === 1) this.#thread?.ref();
     });
   }
 
@@ -89,14 +77,31 @@ export class Client {
 
   /** Calls made before are answered. */
   async close(): Promise<void> {
-    if (!this.#closing && this.#gone === undefined) {
-      this.#closing = true;
+    if (!this.#closing.signal.aborted) {
+      this.#closing.abort();
       this.#send();
-      this.#thread.ref();
-      this.#post({ type: 'close' });
+      if (this.#thread !== undefined) this.#letGo(this.#thread);
     }
-    await this.#exited;
+    await this.#closed.promise;
     this.#hints.removeAllListeners();
+  }
+
+  #letGo(thread: Worker): void {
+    thread.ref();
+    this.#post({ type: 'close' });
+  }
+
+  #use(thread: Worker): void {
+    let failure: Error | undefined;
+    this.#thread = thread;
+    // It keeps the process alive only while somebody waits for an answer.
+    thread.unref();
+    thread.on('message', (answer: Answer) => this.#receive(answer));
+    thread.on('error', (error) => {
+      failure = error;
+    });
+    thread.once('exit', () => this.#end(failure));
+    if (this.#hints.listenerCount('hint') > 0) this.#post({ type: 'watch', watching: true });
   }
 
   #send(): void {
@@ -122,13 +127,13 @@ export class Client {
   }
 
   #post(request: Request): void {
-    this.#thread.postMessage(request);
+    this.#thread?.postMessage(request);
   }
 
   #receive(answer: Answer): void {
     if (answer.type !== 'replies') return;
     for (const reply of answer.replies) this.#settle(reply);
-    if (this.#waiting.size === 0 && !this.#closing) this.#thread.unref();
+    if (this.#waiting.size === 0 && !this.#closing.signal.aborted) this.#thread?.unref();
     this.#hint(answer.news);
   }
 
@@ -146,12 +151,80 @@ export class Client {
     for (const job_id of finished) this.#hints.emit('hint', { type: 'finished', job_id });
   }
 
-  #end(error: Error): void {
-    this.#gone ??= error;
+  /** The thread is no more. What it was asked for may have happened or not. */
+  #end(failure: Error | undefined): void {
+    const isClosing = this.#closing.signal.aborted;
+    this.#thread = undefined;
+    this.#gone =
+      failure === undefined
+        ? StoreUnavailable(isClosing ? 'it is closed' : 'its thread ended')
+        : StoreUnavailable(`its thread failed: ${failure.message}`, failure);
     for (const waiting of this.#waiting.values()) waiting.reject(this.#gone);
     this.#waiting.clear();
     this.#outbox = [];
+    if (isClosing) this.#closed.resolve();
+    else if (this.#options.path === ':memory:') this.#loseMemory();
+    else void this.#restart();
   }
+
+  #loseMemory(): void {
+    this.#gone = StoreUnavailable('its thread failed, and what it had in memory is lost', this.#gone);
+    this.#closed.resolve();
+  }
+
+  /** Until there is a thread again, or the store is closed. */
+  async #restart(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      await pause(RESTART_MS, signal);
+      if (signal.aborted) break;
+      try {
+        const { thread } = await start(this.#options);
+        this.#use(thread);
+        if (signal.aborted) this.#letGo(thread);
+        // Nobody has heard what happened meanwhile.
+        else this.#hint({ ready: true, stopped: true, finished: [null] });
+        return;
+      } catch (error) {
+        this.#gone =
+          error instanceof QueueError
+            ? error
+            : StoreUnavailable(`its thread does not start: ${String(error)}`, error);
+      }
+    }
+    this.#closed.resolve();
+  }
+}
+
+/** A thread that has opened the store. Throws `StoreUnavailable`. */
+async function start(options: ThreadOptions): Promise<{ thread: Worker; store_id: string }> {
+  const thread = new Worker(entry(import.meta.url, './thread'), { workerData: options });
+  const store_id = await new Promise<string>((resolve, reject) => {
+    const exited = () => reject(StoreUnavailable('its thread ended before it was open'));
+    thread.once('error', reject);
+    thread.once('exit', exited);
+    thread.once('message', (answer: Answer) => {
+      thread.off('error', reject);
+      thread.off('exit', exited);
+      if (answer.type === 'open') resolve(answer.store_id);
+      else if (answer.type === 'failed') reject(toError(answer.code, answer.message));
+      else reject(new Error('the thread answered before it was open'));
+    });
+  });
+  return { thread, store_id };
+}
+
+/** Ends early when the signal is aborted. It keeps no process alive. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms).unref();
+    signal.addEventListener('abort', done);
+  });
 }
 
 function toError(code: QueueError['code'] | null, message: string): Error {

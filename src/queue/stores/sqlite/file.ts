@@ -45,10 +45,14 @@ export class StoreFile {
     | undefined;
   #store_id: string | undefined;
 
-  /** Opens or creates the file and brings its schema up to date. Throws `StoreUnavailable`. */
-  constructor(path: string, busy_timeout_ms: number) {
+  /**
+   * Opens or creates the file and brings its schema up to date; one of a known store is only opened. Throws
+   * `StoreUnavailable`.
+   */
+  constructor(path: string, busy_timeout_ms: number, store_id?: string) {
     this.#path = path;
     this.#busy_timeout_ms = busy_timeout_ms;
+    this.#store_id = store_id;
     this.#retryWhileBusy(() => this.#reopen());
   }
 

@@ -4,6 +4,8 @@ import type { Operation } from './operations.ts';
 
 export interface ThreadOptions {
   readonly path: string;
+  /** The store that it has to be, which is not made if it is not there; absent: it is not known yet. */
+  readonly store_id?: string;
   /** How long a call waits for other processes' locks, ms. */
   readonly busy_timeout_ms: number;
   /** How often to look for other processes' changes when the file system says nothing, ms. */

@@ -41,7 +41,7 @@ if (file !== undefined) answer([]);
 
 function open(): StoreFile | undefined {
   try {
-    const opened = new StoreFile(options.path, options.busy_timeout_ms);
+    const opened = new StoreFile(options.path, options.busy_timeout_ms, options.store_id);
     post({ type: 'open', store_id: opened.store_id });
     port.on('message', receive);
     return opened;
