@@ -1,0 +1,175 @@
+/** A connection to Postgres that the store owns: it is made in time, and every question to it is answered in time. */
+import type { Socket } from 'node:net';
+import pg from 'pg';
+import type { PostgresConfig } from '../../../util/postgres/dsn.ts';
+import { tryWays, type Way } from '../../../util/postgres/ways.ts';
+
+/** The longest that a call takes on the server. The store's own take milliseconds. */
+const STATEMENT_TIMEOUT_MS = 8_000;
+/** How long an answer is waited for before the connection is given up: longer than the server lets a call take, ms. */
+export const ANSWER_TIMEOUT_MS = 10_000;
+/** How long a silent connection is trusted before the kernel asks, ms. */
+const KEEPALIVE_MS = 10_000;
+
+/** int8: the store's numbers are below 2^53. */
+const INT8 = 20;
+const INT8_ARRAY = 1016;
+
+/** `{1,NULL,3}` of numbers. */
+function toNumbers(text: string): (number | null)[] {
+  if (text === '{}') return [];
+  return text
+    .slice(1, -1)
+    .split(',')
+    .map((item) => (item === 'NULL' ? null : Number(item)));
+}
+
+function getTypeParser(oid: number): (text: string) => unknown {
+  if (oid === INT8) return Number;
+  if (oid === INT8_ARRAY) return toNumbers;
+  return pg.types.getTypeParser(oid);
+}
+
+export interface ConnectionOptions {
+  readonly config: PostgresConfig;
+  /** The longest that making a connection may take in all, ms. */
+  readonly connect_timeout_ms: number;
+  readonly application_name: string;
+}
+
+export class Connection {
+  readonly #client: pg.Client;
+  /** Whether a pooler hands each transaction to another session: then nothing of a session can be relied upon. */
+  readonly isPooled: boolean;
+  /** Called once, when it is of no use any more. */
+  onLost: (() => void) | undefined;
+  #isLost = false;
+
+  private constructor(client: pg.Client, isPooled: boolean) {
+    this.#client = client;
+    this.isPooled = isPooled;
+    // 'end' follows every error.
+    client.on('end', () => this.#lose());
+  }
+
+  /** Rejects with what the server, the network or TLS said. */
+  static async open({
+    config,
+    connect_timeout_ms,
+    application_name,
+  }: ConnectionOptions): Promise<Connection> {
+    const clock = new AbortController();
+    const timer = setTimeout(
+      () => clock.abort(new Error(`no answer within ${connect_timeout_ms / 1000} s`)),
+      connect_timeout_ms,
+    );
+    const named = { ...config, application_name: config.application_name ?? application_name };
+    try {
+      return await tryWays(config, clock.signal, (way) => openOne(named, way, clock.signal));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  static async of(client: pg.Client, settings: Readonly<Record<string, string>>): Promise<Connection> {
+    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    // A pooler makes up process ids of its own. What was set on its sessions would stay for others.
+    const isPooled = rows[0]?.pid !== processId(client);
+    if (!isPooled) {
+      const wanted = { statement_timeout: String(STATEMENT_TIMEOUT_MS), ...settings };
+      await client.query('SELECT set_config(name, value, false) FROM json_each_text($1) AS s (name, value)', [
+        JSON.stringify(wanted),
+      ]);
+    }
+    return new Connection(client, isPooled);
+  }
+
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /**
+   * Rows as arrays. A connection that does not answer in time is destroyed: whether the statement was carried out is
+   * then not known.
+   */
+  async query<Row extends readonly unknown[]>(text: string, values: readonly unknown[]): Promise<Row[]> {
+    const timer = setTimeout(() => this.destroy(), ANSWER_TIMEOUT_MS);
+    try {
+      const { rows } = await this.#client.query<Row[number][]>({
+        text,
+        values: [...values],
+        rowMode: 'array',
+      });
+      // The statement says what its rows are.
+      return rows as unknown as Row[];
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Several statements without parameters, or one. */
+  async script(text: string): Promise<void> {
+    await this.#client.query(text);
+  }
+
+  onNotification(listener: (payload: string) => void): void {
+    this.#client.on('notification', ({ payload = '' }) => listener(payload));
+  }
+
+  /** Ends it at once, whatever it is doing. The server rolls back. */
+  destroy(): void {
+    // pg says Duplex, for runtimes other than Node.
+    (this.#client.connection.stream as Socket).destroy();
+    this.#lose();
+  }
+
+  async close(): Promise<void> {
+    if (this.#isLost) return;
+    const timer = setTimeout(() => this.destroy(), 1_000);
+    await this.#client.end().finally(() => clearTimeout(timer));
+  }
+
+  #lose(): void {
+    if (this.#isLost) return;
+    this.#isLost = true;
+    this.onLost?.();
+  }
+}
+
+async function openOne(
+  { tls: _, settings, connect_timeout_ms: __, ...config }: PostgresConfig,
+  ssl: Way,
+  signal: AbortSignal,
+): Promise<Connection> {
+  const client = new pg.Client({
+    ...config,
+    ssl,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEPALIVE_MS,
+    types: { getTypeParser },
+  });
+  client.on('error', () => {
+    // Without a listener it would end the process. Whoever waits for an answer gets the error as its answer, and
+    // 'end' follows for the others.
+  });
+  const abort = () => (client.connection.stream as Socket).destroy();
+  signal.addEventListener('abort', abort);
+  try {
+    signal.throwIfAborted();
+    await client.connect();
+    const connection = await Connection.of(client, settings);
+    signal.throwIfAborted();
+    return connection;
+  } catch (error) {
+    abort();
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+/** As the server told it at the login. */
+function processId(client: pg.Client): unknown {
+  return 'processID' in client ? client.processID : undefined;
+}

@@ -1,0 +1,249 @@
+/** Claiming: see lanes.ts for what is in play. */
+import { entry, helper } from './define.ts';
+
+export const CLAIM = [
+  // Starts up to p_limit plain jobs that are due, of a bound on only those that come before it, in order; p_lefts: how
+  // many of each queue. Others' rows are passed over; is_contended says that there were some.
+  helper(
+    `claim_plain(p_queues text[], INOUT p_lefts integer[], p_limit integer, p_bound waiting, p_worker text,
+       p_lease_ms bigint, p_now bigint, INOUT p_fences bigint[], OUT is_contended boolean)`,
+    `
+DECLARE
+  v_priority bigint := 2147483648;
+  v_left integer := p_limit;
+  v_due_at bigint;
+  v_place bigint;
+  v_new bigint[];
+BEGIN
+  is_contended := false;
+  WHILE v_left > 0 LOOP
+    SELECT max(t.priority) INTO v_priority
+    FROM unnest(p_queues, p_lefts) q (queue, jobs), LATERAL (
+      SELECT priority FROM waiting WHERE hold = 0 AND queue = q.queue AND priority < v_priority
+      ORDER BY priority DESC LIMIT 1
+    ) t
+    WHERE q.jobs > 0;
+    EXIT WHEN v_priority IS NULL OR v_priority < p_bound.priority;
+    IF v_priority = p_bound.priority THEN
+      v_due_at := p_bound.turn_at;
+      v_place := p_bound.turn;
+    ELSE
+      v_due_at := p_now;
+      v_place := 9223372036854775807;
+    END IF;
+    WITH picked AS (
+      SELECT c.seq FROM unnest(p_queues, p_lefts) q (queue, jobs), LATERAL (
+        SELECT seq, due_at, place FROM waiting
+        WHERE hold = 0 AND queue = q.queue AND priority = v_priority::integer
+          AND due_at <= v_due_at AND (due_at, place) <= (v_due_at, v_place)
+        ORDER BY due_at, place LIMIT greatest(0, least(q.jobs, v_left)) FOR UPDATE SKIP LOCKED
+      ) c ORDER BY c.due_at, c.place LIMIT v_left
+    ), gone AS (
+      DELETE FROM waiting w USING picked p WHERE w.seq = p.seq RETURNING w.*
+    ), started AS (
+      INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
+        attempt, failures, crashes, tied, job_id, queue, worker, error)
+      SELECT nextval('fences'), g.seq, p_now + p_lease_ms, p_now, g.due_at, g.place, 0, 0, 0, g.priority, g.attempt + 1,
+        g.failures, g.crashes, g.tied, g.job_id, g.queue, p_worker, g.error
+      FROM (
+        SELECT gone.*, j.job_id FROM gone JOIN jobs j ON j.seq = gone.seq ORDER BY gone.due_at, gone.place
+      ) g
+      RETURNING fence
+    ), tallied AS (
+      INSERT INTO tallies (queue, state, jobs)
+      SELECT queue, CASE WHEN retrying THEN 'RETRY' ELSE 'PENDING' END, -count(*) FROM gone GROUP BY 1, 2
+      UNION ALL SELECT queue, 'STARTED', count(*) FROM gone GROUP BY 1
+    )
+    SELECT (SELECT array_agg(fence) FROM started), (
+      SELECT array_agg(q.jobs - (SELECT count(*) FROM gone WHERE gone.queue = q.queue)::integer ORDER BY q.index)
+      FROM unnest(p_queues, p_lefts) WITH ORDINALITY q (queue, jobs, index)
+    ) INTO v_new, p_lefts;
+    p_fences := p_fences || v_new;
+    v_left := v_left - coalesce(cardinality(v_new), 0);
+    IF v_left > 0 AND EXISTS (
+      SELECT 1 FROM unnest(p_queues, p_lefts) q (queue, jobs), LATERAL (
+        SELECT 1 FROM waiting
+        WHERE hold = 0 AND queue = q.queue AND priority = v_priority::integer AND due_at <= v_due_at
+          AND (due_at, place) <= (v_due_at, v_place) LIMIT 1
+      ) o WHERE q.jobs > 0
+    ) THEN
+      is_contended := true;
+    END IF;
+  END LOOP;
+END`,
+  ),
+  // The first due job in play of the queues that have some left.
+  helper(
+    'first_in_play(p_queues text[], p_lefts integer[], p_now bigint) RETURNS waiting',
+    `
+DECLARE
+  w waiting;
+  v_first waiting;
+  v_priority bigint;
+BEGIN
+  FOR v_index IN 1..cardinality(p_queues) LOOP
+    CONTINUE WHEN p_lefts[v_index] <= 0;
+    v_priority := 2147483648;
+    -- What is due comes first within a priority.
+    LOOP
+      SELECT * INTO w FROM waiting WHERE hold = 1 AND queue = p_queues[v_index] AND priority < v_priority
+      ORDER BY priority DESC, turn_at, turn, due_at, place LIMIT 1;
+      EXIT WHEN NOT FOUND OR w.turn_at <= p_now;
+      v_priority := w.priority;
+    END LOOP;
+    IF FOUND AND (v_first.seq IS NULL OR w.priority > v_first.priority OR (w.priority = v_first.priority
+      AND (w.turn_at, w.turn, w.due_at, w.place) < (v_first.turn_at, v_first.turn, v_first.due_at, v_first.place))) THEN
+      v_first := w;
+    END IF;
+  END LOOP;
+  RETURN v_first;
+END`,
+  ),
+  // Starts a job in play, or moves it to where it belongs: then null.
+  helper(
+    'claim_in_play(w waiting, p_worker text, p_lease_ms bigint, p_now bigint) RETURNS bigint',
+    `
+DECLARE
+  v_moved waiting := in_turn(w);
+  v_front waiting;
+  v_full bigint;
+  v_fence bigint;
+  v_pool bigint;
+BEGIN
+  IF (v_moved.turn_at, v_moved.turn) > (w.turn_at, w.turn) THEN
+    UPDATE waiting SET turn_at = v_moved.turn_at, turn = v_moved.turn WHERE seq = w.seq;
+    -- Fronts that were to come after it may now come before it.
+    PERFORM wake_pool(w.group_pool, 1);
+    PERFORM wake_pool(w.limit_pool, 1);
+    PERFORM wake_pool(w.key_pool, 1);
+    RETURN NULL;
+  END IF;
+  SELECT pool INTO v_full FROM pools
+  WHERE pool IN (w.group_pool, w.limit_pool, w.key_pool) AND taken >= capacity ORDER BY pool LIMIT 1;
+  IF FOUND THEN
+    SELECT * INTO v_front FROM waiting
+    WHERE group_pool = w.group_pool AND limit_pool = w.limit_pool AND key_pool = w.key_pool AND queue = w.queue AND hold = 2
+    LIMIT 1;
+    IF v_front.priority > w.priority
+      OR (v_front.priority = w.priority AND (v_front.due_at, v_front.place) < (w.due_at, w.place)) THEN
+      UPDATE waiting SET hold = 3 WHERE seq = w.seq;
+    ELSE
+      UPDATE waiting SET hold = 3, pool = NULL WHERE seq = v_front.seq;
+      UPDATE waiting SET hold = 2, pool = v_full WHERE seq = w.seq;
+    END IF;
+    FOREACH v_pool IN ARRAY ARRAY[w.group_pool, w.limit_pool, w.key_pool] LOOP
+      IF v_pool <> v_full THEN PERFORM wake_pool(v_pool, 1); END IF;
+    END LOOP;
+    RETURN NULL;
+  END IF;
+  DELETE FROM waiting WHERE seq = w.seq;
+  UPDATE pools SET taken = taken + 1 WHERE pool IN (w.group_pool, w.limit_pool, w.key_pool);
+  IF w.key_pool <> 0 THEN
+    UPDATE pools SET served_at = p_now, served = nextval('places') WHERE pool = w.key_pool;
+  END IF;
+  v_fence := nextval('fences');
+  INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
+    attempt, failures, crashes, tied, job_id, queue, worker, error)
+  VALUES (v_fence, w.seq, p_now + p_lease_ms, p_now, w.due_at, w.place, w.group_pool, w.limit_pool, w.key_pool, w.priority,
+    w.attempt + 1, w.failures, w.crashes, true, (SELECT job_id FROM jobs WHERE seq = w.seq), w.queue, p_worker, w.error);
+  PERFORM tally(w.queue, CASE WHEN w.retrying THEN 'RETRY' ELSE 'PENDING' END, 'STARTED');
+  PERFORM wake_lane(w);
+  RETURN v_fence;
+END`,
+  ),
+  // When the first of the jobs that are not due yet is.
+  helper(
+    'next_due(p_queues text[], p_now bigint) RETURNS bigint',
+    `
+DECLARE
+  v_queue text;
+  v_priority bigint;
+  v_due_at bigint;
+  v_next bigint;
+BEGIN
+  FOREACH v_queue IN ARRAY p_queues LOOP
+    v_priority := 2147483648;
+    LOOP
+      SELECT priority INTO v_priority FROM waiting WHERE hold = 0 AND queue = v_queue AND priority < v_priority
+      ORDER BY priority DESC LIMIT 1;
+      EXIT WHEN NOT FOUND;
+      SELECT due_at INTO v_due_at FROM waiting
+      WHERE hold = 0 AND queue = v_queue AND priority = v_priority::integer AND due_at > p_now ORDER BY due_at LIMIT 1;
+      IF FOUND THEN v_next := least(v_next, v_due_at); END IF;
+    END LOOP;
+    v_priority := 2147483648;
+    LOOP
+      SELECT priority INTO v_priority FROM waiting WHERE hold = 1 AND queue = v_queue AND priority < v_priority
+      ORDER BY priority DESC LIMIT 1;
+      EXIT WHEN NOT FOUND;
+      SELECT turn_at INTO v_due_at FROM waiting
+      WHERE hold = 1 AND queue = v_queue AND priority = v_priority::integer AND turn_at > p_now ORDER BY turn_at LIMIT 1;
+      IF FOUND THEN v_next := least(v_next, v_due_at); END IF;
+    END LOOP;
+  END LOOP;
+  RETURN v_next;
+END`,
+  ),
+  // The jobs claimed in order, after a row that has only the time of the next one.
+  entry(
+    `claim(p_queues text[], p_limits integer[], p_limit integer, p_worker text, p_lease_ms bigint, p_offset bigint)
+       RETURNS TABLE (next_due_at bigint, seq bigint, job_id text, task text, queue text, payload text, priority integer,
+         eta bigint, retries bigint, attempt integer, failures integer, fence bigint, group_id text, parents text,
+         limit_name text, key text, key_concurrency bigint, error text, created_at bigint, due_at bigint,
+         started_at bigint)`,
+    `
+DECLARE
+  v_now bigint;
+  v_queues text[];
+  v_lefts integer[];
+  v_fences bigint[] := '{}';
+  v_fence bigint;
+  v_bound waiting;
+  v_looks integer := 0;
+  v_again boolean := false;
+  v_contended boolean;
+BEGIN
+  SELECT array_agg(q.queue ORDER BY q.index), array_agg(q.jobs ORDER BY q.index) INTO v_queues, v_lefts
+  FROM unnest(p_queues, p_limits) WITH ORDINALITY q (queue, jobs, index)
+  WHERE NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = q.queue);
+  v_queues := coalesce(v_queues, '{}');
+  -- The lock comes before any row: whether it is needed is asked first.
+  IF p_limit > 0 AND EXISTS (
+    SELECT 1 FROM unnest(v_queues, v_lefts) q (queue, jobs), LATERAL (
+      SELECT 1 FROM waiting w WHERE w.hold = 1 AND w.queue = q.queue LIMIT 1
+    ) o WHERE q.jobs > 0
+  ) THEN
+    PERFORM lock_ties();
+    v_now := now_ms(p_offset);
+    LOOP
+      v_bound := first_in_play(v_queues, v_lefts, v_now);
+      SELECT c.p_lefts, c.p_fences, v_again OR c.is_contended INTO v_lefts, v_fences, v_again
+      FROM claim_plain(v_queues, v_lefts, p_limit - cardinality(v_fences), v_bound, p_worker, p_lease_ms, v_now, v_fences) c;
+      EXIT WHEN v_bound.seq IS NULL OR cardinality(v_fences) >= p_limit;
+      CONTINUE WHEN v_lefts[array_position(v_queues, v_bound.queue)] <= 0;
+      v_looks := v_looks + 1;
+      IF v_looks > 1000 THEN
+        v_again := true;
+        EXIT;
+      END IF;
+      v_fence := claim_in_play(v_bound, p_worker, p_lease_ms, v_now);
+      CONTINUE WHEN v_fence IS NULL;
+      v_fences := v_fences || v_fence;
+      v_lefts[array_position(v_queues, v_bound.queue)] := v_lefts[array_position(v_queues, v_bound.queue)] - 1;
+    END LOOP;
+  ELSE
+    v_now := now_ms(p_offset);
+    SELECT c.p_fences, c.is_contended INTO v_fences, v_again
+    FROM claim_plain(v_queues, v_lefts, p_limit, NULL, p_worker, p_lease_ms, v_now, v_fences) c;
+  END IF;
+  RETURN QUERY SELECT CASE WHEN v_again THEN v_now ELSE next_due(v_queues, v_now) END,
+    NULL::bigint, NULL, NULL, NULL, NULL, NULL::integer, NULL::bigint, NULL::bigint, NULL::integer, NULL::integer,
+    NULL::bigint, NULL, NULL, NULL, NULL, NULL::bigint, NULL, NULL::bigint, NULL::bigint, NULL::bigint;
+  RETURN QUERY
+    SELECT NULL::bigint, j.seq, j.job_id::text, j.task::text, j.queue::text, j.payload, j.priority, j.eta, j.retries,
+      l.attempt, l.failures, l.fence, j.group_id::text, j.parents, j.limit_name::text, j.key::text, j.key_concurrency,
+      l.error, j.created_at, l.due_at, l.started_at
+    FROM unnest(v_fences) f (fence) JOIN leases l ON l.fence = f.fence JOIN jobs j ON j.seq = l.seq;
+END`,
+  ),
+].join('\n');

@@ -1,0 +1,251 @@
+/**
+ * Slots, lanes and turns. Jobs that need the same slots in the same queue are a lane: one is claimable when any is. Of
+ * those that are due and cannot have their slots, the first of a lane is its front, held on one pool that is full; the
+ * rest wait behind it. What has to hold, so that a claim that reads what is in play in order hands out what it must:
+ *
+ * - In every lane, before what waits behind (hold 3) there is a front (2) or a due job in play (1).
+ * - A pool that has free slots has as many of its fronts in play in each queue, the first ones, as it has fronts.
+ *
+ * So: whoever leaves play or stops being a front brings the next of its lane into play; a slot that becomes free, and
+ * a job that leaves play without one, brings the first front of that pool into play, one of each queue.
+ *
+ * The position of a job with a key is its turn, which moves back whenever the key is served. It is put right
+ * when the job is looked at: whoever moves back is looked at again there.
+ *
+ * All of these run under lock_ties().
+ */
+import { helper } from './define.ts';
+
+export const LANES = [
+  helper(
+    'lock_ties() RETURNS void',
+    `
+BEGIN
+  PERFORM pg_advisory_xact_lock((1684368999::bigint << 32) | 'store'::regclass::oid::bigint);
+END`,
+  ),
+  helper(
+    'now_ms(p_offset bigint) RETURNS bigint',
+    `
+BEGIN
+  RETURN floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + p_offset;
+END`,
+  ),
+  // What a call has done, for its answer; forgotten at the end of the transaction.
+  helper(
+    'note(p_what text) RETURNS void',
+    `
+BEGIN
+  PERFORM set_config('dungbeetle.' || p_what, 'yes', true);
+END`,
+  ),
+  helper(
+    'noted(p_what text) RETURNS boolean',
+    `
+BEGIN
+  RETURN coalesce(current_setting('dungbeetle.' || p_what, true), '') = 'yes';
+END`,
+  ),
+  helper(
+    'note_finished(p_job_id text) RETURNS void',
+    `
+DECLARE
+  v_ids text := coalesce(current_setting('dungbeetle.finished', true), '');
+BEGIN
+  -- Of so many it is enough to know that there were some.
+  IF v_ids = '*' OR length(v_ids) > 4000 THEN
+    PERFORM set_config('dungbeetle.finished', '*', true);
+  ELSE
+    PERFORM set_config('dungbeetle.finished', ltrim(v_ids || ' ' || p_job_id), true);
+  END IF;
+END`,
+  ),
+  helper(
+    'noted_finished() RETURNS text',
+    `
+BEGIN
+  RETURN coalesce(current_setting('dungbeetle.finished', true), '');
+END`,
+  ),
+  helper(
+    'tally(p_queue text, p_from text, p_to text) RETURNS void',
+    `
+BEGIN
+  INSERT INTO tallies (queue, state, jobs)
+  SELECT p_queue, t.state, t.jobs FROM (VALUES (p_from, -1), (p_to, 1)) t (state, jobs) WHERE t.state IS NOT NULL;
+END`,
+  ),
+
+  // A job's true turn, in its turn_at and turn.
+  helper(
+    'in_turn(INOUT w waiting)',
+    `
+DECLARE
+  v_key pools;
+BEGIN
+  w.turn_at := w.due_at;
+  w.turn := w.place;
+  IF w.key_pool <> 0 THEN
+    SELECT * INTO v_key FROM pools WHERE pool = w.key_pool;
+    IF (v_key.served_at, v_key.served) > (w.due_at, w.place) THEN
+      w.turn_at := v_key.served_at;
+      w.turn := v_key.served;
+    END IF;
+  END IF;
+END`,
+  ),
+  // Hold and turn of a job that is about to wait, with no parents to wait for.
+  helper(
+    'enter(INOUT w waiting, p_now bigint)',
+    `
+BEGIN
+  w := in_turn(w);
+  w.pool := NULL;
+  IF w.group_pool = 0 AND w.limit_pool = 0 AND w.key_pool = 0 THEN
+    w.hold := 0;
+  ELSIF w.due_at <= p_now AND (
+    EXISTS (
+      SELECT 1 FROM waiting o
+      WHERE o.group_pool = w.group_pool AND o.limit_pool = w.limit_pool AND o.key_pool = w.key_pool AND o.queue = w.queue
+        AND o.hold = 2
+        AND (o.priority > w.priority OR (o.priority = w.priority AND (o.due_at, o.place) < (w.due_at, w.place)))
+    ) OR EXISTS (
+      SELECT 1 FROM waiting o
+      WHERE o.group_pool = w.group_pool AND o.limit_pool = w.limit_pool AND o.key_pool = w.key_pool AND o.queue = w.queue
+        AND o.hold = 1 AND o.priority = w.priority AND (o.due_at, o.place) < (w.due_at, w.place)
+    )
+  ) THEN
+    w.hold := 3;
+    RETURN;
+  ELSE
+    w.hold := 1;
+  END IF;
+  -- Also of one that is due later: whoever waits for the next has to know that this may be it.
+  PERFORM note('ready');
+END`,
+  ),
+  helper(
+    'into_play(w waiting) RETURNS void',
+    `
+BEGIN
+  w := in_turn(w);
+  UPDATE waiting SET hold = 1, pool = NULL, turn_at = w.turn_at, turn = w.turn WHERE seq = w.seq;
+  PERFORM note('ready');
+END`,
+  ),
+  helper(
+    'wake_lane(p_of waiting) RETURNS void',
+    `
+DECLARE
+  w waiting;
+BEGIN
+  FOR v_hold IN 2..3 LOOP
+    SELECT * INTO w FROM waiting
+    WHERE group_pool = p_of.group_pool AND limit_pool = p_of.limit_pool AND key_pool = p_of.key_pool
+      AND queue = p_of.queue AND hold = v_hold
+    ORDER BY priority DESC, due_at, place LIMIT 1;
+    IF FOUND THEN
+      PERFORM into_play(w);
+      RETURN;
+    END IF;
+  END LOOP;
+END`,
+  ),
+  // The first p_count of a pool's fronts, of each queue; none while it is full.
+  helper(
+    'wake_pool(p_pool bigint, p_count bigint) RETURNS void',
+    `
+DECLARE
+  w waiting;
+  v_moved waiting;
+  v_queue text := '';
+  v_left bigint;
+BEGIN
+  IF p_pool = 0 OR NOT EXISTS (SELECT 1 FROM pools WHERE pool = p_pool AND (capacity IS NULL OR taken < capacity)) THEN
+    RETURN;
+  END IF;
+  LOOP
+    SELECT queue INTO v_queue FROM waiting
+    WHERE hold = 2 AND pool = p_pool AND queue > v_queue ORDER BY queue LIMIT 1;
+    EXIT WHEN NOT FOUND;
+    v_left := p_count;
+    WHILE v_left > 0 LOOP
+      SELECT * INTO w FROM waiting
+      WHERE hold = 2 AND pool = p_pool AND queue = v_queue
+      ORDER BY priority DESC, turn_at, turn, due_at, place LIMIT 1;
+      EXIT WHEN NOT FOUND;
+      v_moved := in_turn(w);
+      IF (v_moved.turn_at, v_moved.turn) > (w.turn_at, w.turn) THEN
+        UPDATE waiting SET turn_at = v_moved.turn_at, turn = v_moved.turn WHERE seq = w.seq;
+      ELSE
+        PERFORM into_play(w);
+        v_left := v_left - 1;
+      END IF;
+    END LOOP;
+  END LOOP;
+END`,
+  ),
+  // To be called when a job that waited is gone without having been claimed.
+  helper(
+    'leave(w waiting) RETURNS void',
+    `
+BEGIN
+  IF w.hold IN (1, 2) THEN PERFORM wake_lane(w); END IF;
+  IF w.hold = 1 THEN
+    PERFORM wake_pool(w.group_pool, 1);
+    PERFORM wake_pool(w.limit_pool, 1);
+    PERFORM wake_pool(w.key_pool, 1);
+  END IF;
+END`,
+  ),
+  helper(
+    'free_slots(l leases) RETURNS void',
+    `
+BEGIN
+  UPDATE pools SET taken = taken - 1 WHERE pool IN (l.group_pool, l.limit_pool, l.key_pool);
+  PERFORM wake_pool(l.group_pool, 1);
+  PERFORM wake_pool(l.limit_pool, 1);
+  PERFORM wake_pool(l.key_pool, 1);
+END`,
+  ),
+  // The pool of a limit or a key, made if it is not there.
+  helper(
+    'pool_of(p_kind text, p_name text) RETURNS bigint',
+    `
+DECLARE
+  v_pool bigint;
+BEGIN
+  SELECT pool INTO v_pool FROM pools WHERE kind = p_kind AND name = p_name;
+  IF NOT FOUND THEN
+    v_pool := nextval('places');
+    INSERT INTO pools (pool, kind, name) VALUES (v_pool, p_kind, p_name);
+  END IF;
+  RETURN v_pool;
+END`,
+  ),
+  helper(
+    'set_capacity(p_pool bigint, p_capacity bigint) RETURNS void',
+    `
+DECLARE
+  v_old pools;
+  v_grown bigint;
+BEGIN
+  SELECT * INTO v_old FROM pools WHERE pool = p_pool;
+  IF v_old.capacity IS NOT DISTINCT FROM p_capacity THEN RETURN; END IF;
+  UPDATE pools SET capacity = p_capacity WHERE pool = p_pool;
+  IF v_old.capacity IS NULL THEN RETURN; END IF;
+  v_grown := CASE WHEN p_capacity IS NULL THEN 9223372036854775807
+    ELSE greatest(p_capacity - v_old.taken, 0) - greatest(v_old.capacity - v_old.taken, 0) END;
+  IF v_grown > 0 THEN PERFORM wake_pool(p_pool, v_grown); END IF;
+END`,
+  ),
+  // A limit is kept while it has a concurrency or unfinished jobs, a key while it has unfinished jobs.
+  helper(
+    'forget_pool(p_pool bigint) RETURNS void',
+    `
+BEGIN
+  DELETE FROM pools
+  WHERE pool = p_pool AND unfinished = 0 AND (kind = 'key' OR (kind = 'limit' AND capacity IS NULL));
+END`,
+  ),
+].join('\n');

@@ -1,0 +1,94 @@
+/** What time does: old jobs and groups are forgotten, sums are summed up. And sums that are read. */
+import { entry } from './define.ts';
+
+export const PRUNING = [
+  // Forgets some; null when there is nothing left to forget.
+  entry(
+    'prune(p_jobs_ms bigint, p_groups_ms bigint, p_step integer, p_offset bigint) RETURNS bigint',
+    `
+DECLARE
+  v_count bigint;
+  g groups;
+  v_now bigint := now_ms(p_offset);
+BEGIN
+  WITH old AS (
+    SELECT seq FROM outcomes WHERE finished_at < v_now - p_jobs_ms AND NOT grouped
+    ORDER BY finished_at LIMIT p_step FOR UPDATE SKIP LOCKED
+  ), ended AS (
+    DELETE FROM outcomes o USING old WHERE o.seq = old.seq RETURNING o.seq, o.state
+  ), posted AS (
+    DELETE FROM jobs j USING ended e WHERE j.seq = e.seq RETURNING j.queue, e.state
+  ), tallied AS (
+    INSERT INTO tallies (queue, state, jobs) SELECT queue, state, -count(*) FROM posted GROUP BY 1, 2
+  )
+  SELECT count(*) INTO v_count FROM posted;
+  IF v_count > 0 THEN RETURN v_count; END IF;
+
+  PERFORM lock_ties();
+  SELECT * INTO g FROM groups WHERE forgotten AND finished_at IS NOT NULL LIMIT 1;
+  IF NOT FOUND THEN
+    SELECT * INTO g FROM groups WHERE NOT forgotten AND finished_at < v_now - p_groups_ms ORDER BY finished_at LIMIT 1;
+  END IF;
+  IF NOT FOUND THEN RETURN NULL; END IF;
+  WITH old AS (
+    SELECT seq FROM jobs WHERE group_id = g.group_id AND group_seq = g.seq ORDER BY seq LIMIT p_step
+  ), ended AS (
+    DELETE FROM outcomes o USING old WHERE o.seq = old.seq RETURNING o.seq, o.state
+  ), posted AS (
+    DELETE FROM jobs j USING ended e WHERE j.seq = e.seq RETURNING j.queue, e.state
+  ), tallied AS (
+    INSERT INTO tallies (queue, state, jobs) SELECT queue, state, -count(*) FROM posted GROUP BY 1, 2
+  )
+  SELECT count(*) INTO v_count FROM posted;
+  -- A large group is gone for its users with the first step.
+  IF v_count < p_step THEN
+    DELETE FROM groups WHERE seq = g.seq;
+    DELETE FROM pools WHERE pool = g.seq;
+  ELSE
+    UPDATE groups SET forgotten = true WHERE seq = g.seq;
+  END IF;
+  RETURN v_count;
+END`,
+  ),
+  entry(
+    'sum_up(p_rows integer) RETURNS void',
+    `
+BEGIN
+  IF (SELECT count(*) FROM (SELECT 1 FROM tallies LIMIT p_rows) t) < p_rows THEN RETURN; END IF;
+  PERFORM lock_ties();
+  WITH summed AS (DELETE FROM tallies RETURNING queue, state, jobs)
+  INSERT INTO tallies (queue, state, jobs)
+  SELECT queue, state, sum(jobs) FROM summed GROUP BY 1, 2 HAVING sum(jobs) <> 0;
+END`,
+  ),
+  // Since when the oldest job of a queue that is ready is due.
+  entry(
+    'oldest_ready(p_queue text, p_now bigint) RETURNS bigint',
+    `
+DECLARE
+  v_priority bigint;
+  v_due_at bigint;
+  v_oldest bigint;
+BEGIN
+  v_priority := 2147483648;
+  LOOP
+    SELECT priority, due_at INTO v_priority, v_due_at FROM waiting
+    WHERE hold = 0 AND queue = p_queue AND priority < v_priority ORDER BY priority DESC, due_at LIMIT 1;
+    EXIT WHEN NOT FOUND;
+    IF v_due_at <= p_now THEN v_oldest := least(v_oldest, v_due_at); END IF;
+  END LOOP;
+  v_priority := 2147483648;
+  LOOP
+    SELECT priority, due_at INTO v_priority, v_due_at FROM waiting
+    WHERE hold IN (1, 2, 3) AND queue = p_queue AND priority < v_priority ORDER BY priority DESC, due_at LIMIT 1;
+    EXIT WHEN NOT FOUND;
+    IF v_due_at <= p_now AND EXISTS (
+      SELECT 1 FROM waiting WHERE hold = 1 AND queue = p_queue AND turn_at <= p_now LIMIT 1
+    ) THEN
+      v_oldest := least(v_oldest, v_due_at);
+    END IF;
+  END LOOP;
+  RETURN v_oldest;
+END`,
+  ),
+].join('\n');
