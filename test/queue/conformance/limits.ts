@@ -385,6 +385,22 @@ export function limits({ each, shared }: Suites): void {
     assert.deepEqual(await s.states('db-0', 'db-2'), ['PENDING', 'PENDING']);
   });
 
+  each('a job that waits for a slot is not ready: statistics do not count it', async (s) => {
+    const oldest = async () => (await s.store.stats())[0]?.oldest_ready_ms;
+    await s.store.limit('db', 1);
+    await s.postAll(limited(3, 'db', 'job-'));
+    s.advance(60_000);
+    await s.post('high', { limit: 'db', priority: 1 });
+    const age = await oldest();
+    assert.ok(typeof age === 'number' && age >= 60_000 && age < 120_000, `${age}`);
+    const held = await s.claimOne();
+    assert.equal(held.job_id, 'high');
+    assert.deepEqual(await s.claimIds(), []);
+    assert.equal(await oldest(), null);
+    await s.succeed(held);
+    assert.ok(((await oldest()) ?? 0) >= 60_000);
+  });
+
   shared('what one connection sets holds for all, and who waits hears of it', async (s) => {
     const other = await s.connect();
     await other.limit('db', 1);
