@@ -130,6 +130,60 @@ test('never more run at once than allowed, of a queue or in all, and no slot is 
   assert.equal(most['all'], 8);
 });
 
+test('workers of several stores share a limit and keys: none is exceeded, and all is done', async (t) => {
+  const place = await setup(t);
+  const other = await openSqliteStore({ path: place.path });
+  t.after(() => other.close());
+  const running = new Map<string, number>();
+  const most = new Map<string, number>();
+  const count = (name: string, change: number) => {
+    const now = (running.get(name) ?? 0) + change;
+    running.set(name, now);
+    most.set(name, Math.max(most.get(name) ?? 0, now));
+  };
+  const jobs = Array.from({ length: 120 }, (_, n) => {
+    const key = `key-${n % 3}`;
+    return { ...JOB, queue: 'ab'[n % 2] ?? 'a', limit: 'db', key, key_concurrency: 2 };
+  });
+  await place.queue.limit('db', 4);
+  await place.queue.enqueueAll(jobs);
+  const run = async ({ limit, key }: ClaimedJob) => {
+    for (const name of [limit, key]) count(String(name), 1);
+    await place.store.states(['any']);
+    for (const name of [limit, key]) count(String(name), -1);
+    return null;
+  };
+  // Each with a queue of its own, so that what one ends is what the other waits for.
+  const a = place.work(run, { queues: [{ queue: 'a', concurrency: 10 }] });
+  const b = place.work(run, { queues: [{ queue: 'b', concurrency: 10 }], store: other });
+  await until('all are done', () => place.told('succeeded').length === jobs.length);
+  assert.ok((most.get('db') ?? 0) <= 4, `${most.get('db')} ran at once`);
+  for (const key of ['key-0', 'key-1', 'key-2']) assert.ok((most.get(key) ?? 0) <= 2, key);
+  assert.deepEqual(await place.queue.limits(['db']), [
+    { limit: 'db', concurrency: 4, running: 0, waiting: 0 },
+  ]);
+  await Promise.all([a.stop(), b.stop()]);
+});
+
+test('a slot that one worker frees is taken by another that waits for it', async (t) => {
+  const place = await setup(t);
+  const other = await openSqliteStore({ path: place.path });
+  t.after(() => other.close());
+  await place.queue.limit('db', 1);
+  const [first] = await place.queue.enqueueAll([
+    { ...JOB, queue: 'a', limit: 'db' },
+    { ...JOB, queue: 'b', limit: 'db' },
+  ]);
+  const mayEnd = Promise.withResolvers<null>();
+  const a = place.work(() => mayEnd.promise, { queues: [{ queue: 'a', concurrency: 1 }] });
+  await until('the first runs', () => place.told('started').length === 1);
+  const b = place.work(async () => null, { queues: [{ queue: 'b', concurrency: 1 }], store: other });
+  assert.deepEqual(place.told('started'), [first?.job_id]);
+  mayEnd.resolve(null);
+  await until('both are done', () => place.told('succeeded').length === 2);
+  await Promise.all([a.stop(), b.stop()]);
+});
+
 test('it holds exactly what it runs: the others are free for other workers', async (t) => {
   const place = await setup(t);
   await place.queue.enqueueAll(Array.from({ length: 10 }, () => JOB));
