@@ -32,6 +32,7 @@ import type {
   Renewed,
   Store,
 } from '../store.ts';
+import { settingsOf, warnings } from './redis/advice.ts';
 import { type Answer, keyOf, type Mode, ScriptClient } from './redis/client.ts';
 import { Hints } from './redis/hints.ts';
 import type { RedisStoreOptions } from './redis/options.ts';
@@ -67,6 +68,10 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<Store>
   hints = new Hints(options, keyOf(options, 'news'), origin, (channel, message) =>
     client.client.publish(channel, message),
   );
+  if (options.onWarning !== undefined) {
+    for (const warning of warnings(await settingsOf(client.client).catch(() => null)))
+      options.onWarning(warning);
+  }
   return new RedisStore(client, hints, options);
 }
 

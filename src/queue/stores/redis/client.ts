@@ -35,6 +35,8 @@ const RUNS = 2;
 /** The most calls of a run, and the most characters that their arguments have together. */
 const CALLS_PER_RUN = 200;
 const WEIGHT_PER_RUN = 256 * 1_024;
+/** How much of a call's time replicas get: it may have to be sent a second time, with the script. */
+const WAIT_SHARE = 0.3;
 
 export interface ClientEvents {
   /** What a run has made happen: see the script's `news`. */
@@ -87,6 +89,7 @@ export class ScriptClient {
   /** Throws `StoreUnavailable` when the store cannot be written within the time. */
   static async open(options: RedisStoreOptions, origin: string, events: ClientEvents): Promise<ScriptClient> {
     const where = whereOf(options);
+    const key = keyOf(options);
     const client = connect(options);
     const timeout_ms = options.connect_timeout_ms ?? 5_000;
     let lost: unknown = new Error(`no answer within ${timeout_ms} ms`);
@@ -95,7 +98,7 @@ export class ScriptClient {
     };
     client.on('error', keep);
     try {
-      const store_id = await opened(client, keyOf(options), timeout_ms, keep, () => lost);
+      const store_id = await opened(client, key, timeout_ms, keep, () => lost);
       return new ScriptClient(client, store_id, options, origin, events);
     } catch (error) {
       client.disconnect();
@@ -264,7 +267,7 @@ export class ScriptClient {
     const results = await this.#client
       .pipeline()
       .callBuffer(name, all)
-      .call('WAIT', this.#min_replicas, Math.ceil(this.#timeout_ms / 2))
+      .call('WAIT', this.#min_replicas, Math.ceil(this.#timeout_ms * WAIT_SHARE))
       .exec();
     const [[failed, reply] = [], [notWaited, replicas] = []] = results ?? [];
     if (failed) throw failed;
