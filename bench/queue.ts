@@ -80,14 +80,19 @@ const MATCHES: readonly Match[] = [
   },
 ];
 
-const ROWS: readonly { what: string; of: keyof Figures; better: 'more' | 'less' }[] = [
-  { what: 'no-op jobs /s', of: 'noop_per_s', better: 'more' },
-  { what: "  worker's CPU, µs a job", of: 'worker_cpu_us', better: 'less' },
-  { what: 'enqueue in calls of 1,000, jobs /s', of: 'bulk_per_s', better: 'more' },
-  { what: 'enqueue one a call, 1 caller, /s', of: 'single_1_per_s', better: 'more' },
-  { what: 'enqueue one a call, 50 callers, /s', of: 'single_50_per_s', better: 'more' },
-  { what: 'enqueue → start, idle queue, p50 ms', of: 'p50', better: 'less' },
-  { what: 'enqueue → start, idle queue, p99 ms', of: 'p99', better: 'less' },
+interface Row {
+  readonly what: string;
+  readonly of: (figures: Figures) => number;
+  readonly better: 'more' | 'less';
+}
+
+const ROWS: readonly Row[] = [
+  ...throughput('no-op jobs', 'noop', 'worker'),
+  ...throughput('enqueue in calls of 1,000', 'bulk', 'caller'),
+  ...throughput('enqueue one a call, 1 caller', 'single_1', 'caller'),
+  ...throughput('enqueue one a call, 50 callers', 'single_50', 'caller'),
+  { what: 'enqueue → start, idle queue, p50 ms', of: ({ p50 }) => p50, better: 'less' },
+  { what: 'enqueue → start, idle queue, p99 ms', of: ({ p99 }) => p99, better: 'less' },
 ];
 
 const ended = whenEnded();
@@ -100,7 +105,7 @@ try {
     `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}; ${servers.versions}; ${peers}`,
   );
   console.log(
-    `${JOBS.toLocaleString('en')} jobs, the median of ${RUNS} rounds each, in turns. Postgres and SQLite with fsync; Redis with appendonly, appendfsync everysec where nothing else is said.`,
+    `${JOBS.toLocaleString('en')} jobs, the median of ${RUNS} rounds each, in turns; × ahead is the median of the rounds' ratios. Postgres and SQLite with fsync; Redis with appendonly, appendfsync everysec where nothing else is said.`,
   );
   const wanted = MATCHES.filter(({ store }) => values.only === undefined || values.only === store);
   for (const match of wanted) {
@@ -134,29 +139,51 @@ async function compare({ store, concurrency, peer, appendfsync }: Match) {
   const theirs: Figures[] = [];
   for (let run = 0; run < RUNS; run += 1) {
     ended.signal.throwIfAborted();
-    ours.push(await play({ name: store, address: await fresh(store, appendfsync), concurrency, jobs: JOBS }));
-    if (peer !== null)
-      theirs.push(await play({ ...peer, address: await fresh(store, appendfsync), jobs: JOBS }));
+    const rounds = [
+      async () => ours.push(await round(store, store, concurrency, appendfsync)),
+      async () => peer && theirs.push(await round(store, peer.name, peer.concurrency, appendfsync)),
+    ];
+    // Neither is always the first.
+    for (const each of run % 2 === 0 ? rounds : rounds.toReversed()) await each();
   }
   return { ours, theirs };
 }
 
+async function round(store: StoreName, name: Name, concurrency: number, appendfsync?: AppendFsync) {
+  const address = await fresh(store, appendfsync);
+  const server = store === 'sqlite' ? null : servers[store].pid;
+  return play({ name, address, concurrency, jobs: JOBS, server });
+}
+
 function show({ title, peer }: Match, { ours, theirs }: Awaited<ReturnType<typeof compare>>): void {
-  const table = Object.fromEntries(
-    ROWS.map(({ what, of, better }) => {
-      const median = (side: readonly Figures[]) =>
-        quantile(
-          side.map((figures) => figures[of]),
-          0.5,
-        );
-      if (peer === null) return [what, { ours: figure(median(ours)) }];
-      const [our, their] = [median(ours), median(theirs)];
-      const ahead = better === 'more' ? our / their : their / our;
-      return [what, { ours: figure(our), [peer.name]: figure(their), '× ahead': ahead.toFixed(2) }];
-    }),
-  );
+  const table: Record<string, Record<string, string>> = {};
+  for (const { what, of, better } of ROWS) {
+    const [our, their] = [ours.map(of), theirs.map(of)];
+    // SQLite's server is in the worker.
+    if (our.some(Number.isNaN)) continue;
+    table[what] = { ours: figure(quantile(our, 0.5)) };
+    if (peer === null) continue;
+    const ahead = our.map((value, run) => {
+      const other = their[run] ?? Number.NaN;
+      return better === 'more' ? value / other : other / value;
+    });
+    table[what][peer.name] = figure(quantile(their, 0.5));
+    table[what]['× ahead'] = quantile(ahead, 0.5).toFixed(2);
+  }
   console.log(`\n${title}`);
   console.table(table);
+}
+
+function throughput(
+  what: string,
+  key: 'noop' | 'bulk' | 'single_1' | 'single_50',
+  who: string,
+): readonly Row[] {
+  return [
+    { what: `${what}, /s`, of: (figures) => figures[key].per_s, better: 'more' },
+    { what: `${what}: CPU of the ${who}, µs`, of: (figures) => figures[key].own_cpu_us, better: 'less' },
+    { what: `${what}: CPU of the server, µs`, of: (figures) => figures[key].server_cpu_us, better: 'less' },
+  ];
 }
 
 function claimRow(figures: readonly ClaimFigures[]): Record<string, string> {

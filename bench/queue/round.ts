@@ -1,29 +1,32 @@
 /** One round of one contender on an empty queue: every figure that is compared. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { quantile } from '../stats.ts';
-import type { Name } from './contender.ts';
+import { cpuOf } from './cpu.ts';
 import { Player } from './player.ts';
+import type { Part } from './process.ts';
 
-/** Jobs a second. */
+/** Something done many times. */
+export interface Throughput {
+  readonly per_s: number;
+  /** Processor time for each, µs: of the process that posts or works, and of the server. */
+  readonly own_cpu_us: number;
+  readonly server_cpu_us: number;
+}
+
 export interface Figures {
-  readonly noop_per_s: number;
-  /** Processor time of the worker's process for a job, µs. */
-  readonly worker_cpu_us: number;
-  readonly bulk_per_s: number;
-  readonly single_1_per_s: number;
-  readonly single_50_per_s: number;
+  readonly noop: Throughput;
+  readonly bulk: Throughput;
+  readonly single_1: Throughput;
+  readonly single_50: Throughput;
   /** From the call that posts to the handler's first line, idle queue, ms. */
   readonly p50: number;
   readonly p99: number;
 }
 
-export interface Round {
-  readonly name: Name;
-  readonly address: string;
-  readonly concurrency: number;
+export interface Round extends Part {
   readonly jobs: number;
-  /** For the worker's process. */
-  readonly execArgv?: readonly string[];
+  /** The server's main process; null: it has none. */
+  readonly server: number | null;
 }
 
 /** Posted and run before anything is measured: code is compiled, tables have statistics. */
@@ -32,9 +35,32 @@ const WARM_UP_JOBS = 2_000;
 const LATENCY = { jobs: 300, ms: 6_000, pause_ms: 5 };
 const SINGLE_MS = 1_500;
 
-export async function play({ jobs, execArgv, ...part }: Round): Promise<Figures> {
-  const producer = new Player(part);
-  const consumer = new Player(part, execArgv);
+/** `profiled`: options of Node.js for both processes, to see where their time goes. */
+export async function play(
+  { jobs, server, ...part }: Round,
+  profiled: readonly string[] = [],
+): Promise<Figures> {
+  const producer = new Player(part, profiled);
+  const consumer = new Player(part, profiled);
+  /** The action resolves with how many times a second the thing was done, and how often in all. */
+  const measured = async (
+    who: Player,
+    action: () => Promise<readonly [per_s: number, times: number]>,
+  ): Promise<Throughput> => {
+    const before = [await who.ask({ type: 'cpu' }), cpuOf(server)] as const;
+    const [per_s, times] = await action();
+    const after = [await who.ask({ type: 'cpu' }), cpuOf(server)] as const;
+    return {
+      per_s,
+      own_cpu_us: ((after[0] - before[0]) * 1_000) / times,
+      server_cpu_us: ((after[1] - before[1]) * 1_000) / times,
+    };
+  };
+  const single = (callers: number) =>
+    measured(producer, async () => {
+      const per_s = await producer.ask({ type: 'post_each', callers, ms: SINGLE_MS });
+      return [per_s, (per_s * SINGLE_MS) / 1_000];
+    });
   try {
     await producer.ask({ type: 'prepare' });
     await producer.ask({ type: 'be', role: 'producer' });
@@ -43,26 +69,21 @@ export async function play({ jobs, execArgv, ...part }: Round): Promise<Figures>
     await consumer.ask({ type: 'work', jobs: WARM_UP_JOBS });
     await consumer.ask({ type: 'close' });
 
-    const bulk_ms = await producer.ask({ type: 'post_many', jobs });
+    const bulk = await measured(producer, async () => {
+      return [(jobs / (await producer.ask({ type: 'post_many', jobs }))) * 1_000, jobs];
+    });
     await consumer.ask({ type: 'be', role: 'consumer' });
-    const cpu = await consumer.ask({ type: 'cpu' });
-    const work_ms = await consumer.ask({ type: 'work', jobs });
-    const worker_cpu_us = (((await consumer.ask({ type: 'cpu' })) - cpu) / jobs) * 1_000;
+    const noop = await measured(consumer, async () => {
+      return [(jobs / (await consumer.ask({ type: 'work', jobs }))) * 1_000, jobs];
+    });
     const latencies = await latency(producer, consumer);
     await consumer.close();
 
-    const single_1_per_s = await producer.ask({ type: 'post_each', callers: 1, ms: SINGLE_MS });
-    const single_50_per_s = await producer.ask({ type: 'post_each', callers: 50, ms: SINGLE_MS });
+    const single_1 = await single(1);
+    const single_50 = await single(50);
     await producer.close();
-    return {
-      noop_per_s: (jobs / work_ms) * 1_000,
-      worker_cpu_us,
-      bulk_per_s: (jobs / bulk_ms) * 1_000,
-      single_1_per_s,
-      single_50_per_s,
-      p50: quantile(latencies, 0.5),
-      p99: quantile(latencies, 0.99),
-    };
+    const [p50, p99] = [quantile(latencies, 0.5), quantile(latencies, 0.99)];
+    return { noop, bulk, single_1, single_50, p50, p99 };
   } finally {
     for (const player of [producer, consumer]) await player.kill();
   }
