@@ -117,6 +117,29 @@ export function limits({ each, shared }: Suites): void {
     },
   );
 
+  each('what is raised or removed lets in jobs of many keys, and of many limits', async (s) => {
+    const names = range(6, 'k-');
+    await s.store.limit('db', 1);
+    await s.postAll(names.map((key) => ({ job_id: `db-${key}`, limit: 'db', key })));
+    assert.deepEqual(await s.claimIds(), ['db-k-0']);
+    assert.deepEqual(await s.claimIds(), []);
+    await s.store.limit('db', 3);
+    assert.deepEqual(await s.claimIds(), ['db-k-1', 'db-k-2']);
+    assert.deepEqual(await s.claimIds(), []);
+    await s.store.limit('db', null);
+    assert.deepEqual(await s.claimIds(), ['db-k-3', 'db-k-4', 'db-k-5']);
+
+    const elsewhere = { key: 'me', queue: 'elsewhere' };
+    await s.postAll(names.map((limit) => ({ job_id: `me-${limit}`, limit, key: 'me', key_concurrency: 1 })));
+    assert.deepEqual(await s.claimIds(), ['me-k-0']);
+    assert.deepEqual(await s.claimIds(), []);
+    await s.post('raised', { ...elsewhere, key_concurrency: 3 });
+    assert.deepEqual(await s.claimIds(), ['me-k-1', 'me-k-2']);
+    assert.deepEqual(await s.claimIds(), []);
+    await s.post('removed', elsewhere);
+    assert.deepEqual(await s.claimIds(), ['me-k-3', 'me-k-4', 'me-k-5']);
+  });
+
   each('a limit holds until it is set anew, whether or not jobs name it', async (s) => {
     await s.store.limit('db', 1);
     await s.postAll(limited(2, 'db', 'a-'));
