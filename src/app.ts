@@ -7,6 +7,7 @@ import { openResultsBackend, openSource } from './databases/open.ts';
 import { buildServer, listen } from './http/server.ts';
 import { LONGEST_NAME } from './queue/check.ts';
 import { Maintenance } from './queue/maintenance.ts';
+import { promptStore } from './queue/prompt-store.ts';
 import { Queue } from './queue/queue.ts';
 import { openStore } from './queue/stores/open.ts';
 import { Worker, type WorkerEvent } from './queue/worker.ts';
@@ -30,6 +31,8 @@ export interface App {
 const DEFAULT_QUEUE = 'default';
 /** How long a database may take to say at start that it is there. */
 const PING_TIMEOUT_MS = 10_000;
+/** How long the store may take to answer what a request is about: less than clients and proxies wait. */
+const ANSWER_MS = 5_000;
 /** Tasks that are prepared at once. */
 const PREPARE_AT_ONCE = 8;
 
@@ -106,12 +109,14 @@ async function start(
   // A store that was away may have come back from a backup, or with nothing.
   const limitAgain = () =>
     limitDatabases().catch((err) => logger.warn({ err }, 'the limits of databases could not be set again'));
-  const queue = new Queue(store);
+  // What HTTP asks for must be answered, if only by saying that it cannot be.
+  const prompt = promptStore(store, ANSWER_MS);
+  const queue = new Queue(prompt);
   const reports = new Reports({
     tasks,
     sources,
     backends,
-    store,
+    store: prompt,
     limited: new Set([...limits].flatMap(([name, concurrency]) => (concurrency === null ? [] : [name]))),
     defaults: {
       timeout_ms: config.app.default_job_ttl_ms,

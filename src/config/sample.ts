@@ -69,7 +69,7 @@ meta_expiry = "168h"
 # The same server without the PgBouncer that "dsn" leads through, if it does: LISTEN does not work there.
 ## listen_dsn = "postgres://user:password@127.0.0.1:5432/queue?sslmode=prefer"
 ## schema = "dungbeetle"
-# The most connections in use at once; 0: 4.
+# The most connections in use at once; 0: 10.
 ## max_active = 0
 ## connect_timeout = "5s"
 ## expiry = "168h"

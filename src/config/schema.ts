@@ -213,7 +213,7 @@ const postgresQueue = {
     must: 'the name of a schema, 1 to 63 bytes long, not beginning with "pg_"',
     form: (name) => Buffer.byteLength(name) <= 63 && !name.startsWith('pg_') && !/\p{Cc}/u.test(name),
   }),
-  max_active: integer('the most connections in use at once; 0: 4', 0, 1_000, { default: 0 }),
+  max_active: integer('the most connections in use at once; 0: 10', 0, 1_000, { default: 0 }),
   connect_timeout: duration(
     'how long a connection may take to be ready; 0: 5s',
     { min_ms: 0, max_ms: HOUR_MS },
@@ -313,7 +313,7 @@ export const stores: Readonly<Record<string, Engine<StoreConfig>>> = {
   }),
 };
 
-const DEFAULT_STORE_CONNECTIONS = 4;
+const DEFAULT_STORE_CONNECTIONS = 10;
 const DEFAULT_STORE_CONNECT_MS = 5_000;
 const DEFAULT_COMMAND_MS = 3_000;
 
