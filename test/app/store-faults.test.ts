@@ -57,7 +57,7 @@ const CASES: readonly Case[] = [
   },
 ];
 
-/** Everything that asks the store, and what it is asked. */
+/** Requests that a store which takes no writes may answer. */
 const READS = [
   ['GET', '/jobs'],
   ['GET', '/jobs/running'],
@@ -66,17 +66,24 @@ const READS = [
   ['GET', '/groups/none'],
   ['GET', '/queues'],
   ['GET', '/limits'],
-] as const;
-const WRITES = [
-  ['POST', '/tasks/one/jobs', {}],
-  ['POST', '/groups', { jobs: [{ task: 'one' }] }],
   ['DELETE', '/jobs/ended'],
   ['DELETE', '/groups/none'],
   ['POST', '/jobs/ended/retry'],
-  ['POST', '/queues/default/pause'],
-  ['POST', '/queues/default/resume'],
+] as const;
+/**
+ * Those that it cannot. What is refused while nothing comes through may be carried out once it does, so none of it
+ * matters to what follows.
+ */
+const WRITES = [
+  ['POST', '/tasks/one/jobs', { queue: 'unused' }],
+  ['POST', '/groups', { jobs: [{ task: 'one', queue: 'unused' }] }],
+  ['POST', '/queues/unused/pause'],
+  ['POST', '/queues/unused/resume'],
   ['GET', '/health/ready'],
 ] as const;
+
+/** The cancel of a job that waits. */
+const waiting = (phase: string) => ['DELETE', `/jobs/waiting-${phase}`] as const;
 
 /** Far above what the deadlines of stores and probes add up to, below what clients and proxies wait. */
 const PROMPTLY_MS = 8_000;
@@ -133,6 +140,9 @@ SELECT 1 AS n`,
       const ours = await launch(t, place).started();
       await ours.post('one', { job_id: 'ended' });
       assert.equal((await ours.finished('ended')).state, 'SUCCESS');
+      for (const phase of ['frozen', 'read-only', 'killed']) {
+        await ours.post('one', { job_id: `waiting-${phase}`, queue: 'unused' });
+      }
       await ours.post('gated', { job_id: 'running' });
       await loading(ours, 'running');
       // The one that stands at the gate.
@@ -142,14 +152,14 @@ SELECT 1 AS n`,
 
       await t.test('frozen', async () => {
         link.freeze();
-        await areUnavailable(ours, [...READS, ...WRITES]);
+        await areUnavailable(ours, [...READS, ...WRITES, waiting('frozen')]);
         link.thaw();
         await isBack(ours);
       });
 
       await t.test('read-only', async () => {
         await refuseWrites(server, true);
-        await areUnavailable(ours, WRITES);
+        await areUnavailable(ours, [...WRITES, waiting('read-only')]);
         await refuseWrites(server, false);
         await isBack(ours);
       });
@@ -157,7 +167,7 @@ SELECT 1 AS n`,
       await t.test('killed, and back', async () => {
         await server.kill();
         const since = performance.now();
-        await areUnavailable(ours, [...READS, ...WRITES]);
+        await areUnavailable(ours, [...READS, ...WRITES, waiting('killed')]);
         await until('every lease has run out', () => performance.now() - since > LEASE_MS);
         await server.start();
         await isBack(ours);
