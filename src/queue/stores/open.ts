@@ -1,5 +1,4 @@
 /** Opens a store by the type that the configuration names. A store's code is loaded on first use. */
-import { StoreUnavailable } from '../errors.ts';
 import type { Store } from '../store.ts';
 
 export interface SqliteConfig {
@@ -47,8 +46,14 @@ export async function openStore(
   switch (config.type) {
     case 'sqlite':
       return (await import('./sqlite.ts')).openSqliteStore({ path: config.path });
-    case 'postgres':
-      throw StoreUnavailable('there is no store on Postgres yet');
+    case 'postgres': {
+      const { type, listen_dsn, ...rest } = config;
+      return (await import('./postgres.ts')).openPostgresStore({
+        ...rest,
+        ...(listen_dsn === null ? {} : { listen_dsn }),
+        onWarning,
+      });
+    }
     case 'redis': {
       const { type, username, password, sentinel, ...rest } = config;
       return (await import('./redis.ts')).openRedisStore({
