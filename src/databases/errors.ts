@@ -28,3 +28,8 @@ export class DatabaseError extends Error {
     this.transient = options?.transient ?? code === 'unavailable';
   }
 }
+
+/** What to say of a query that was given another number of arguments than it takes. */
+export function wrongCount(given: number, taken: number): string {
+  return `the query takes ${taken === 1 ? '1 argument' : `${taken} arguments`}, ${given} were given`;
+}

@@ -1,5 +1,5 @@
 /** Names of result tables and their columns: made unique in a way that anyone can work out. */
-import { createHash } from 'node:crypto';
+import { digest } from '../util/digest.ts';
 
 /**
  * Column names as a table can have them, in the query's order. A name that occurs once stays as it is. An
@@ -40,9 +40,8 @@ export function columnNames(names: readonly string[], most = Number.POSITIVE_INF
  */
 export function tableNames(template: string, job_id: string, most: number): readonly string[] {
   const plain = template.replaceAll('%s', () => job_id);
-  const hash = createHash('sha256').update(job_id).digest('hex');
   const hashed = [12, 40].map((length) => {
-    const suffix = `_${hash.slice(0, length)}`;
+    const suffix = `_${digest(job_id, length)}`;
     return cut(plain, most - suffix.length) + suffix;
   });
   return Buffer.byteLength(plain) <= most ? [plain, ...hashed] : hashed;
@@ -50,7 +49,7 @@ export function tableNames(template: string, job_id: string, most: number): read
 
 function fit(name: string, most: number): string {
   if (Buffer.byteLength(name) <= most) return name;
-  const suffix = `_${createHash('sha256').update(name).digest('hex').slice(0, 12)}`;
+  const suffix = `_${digest(name, 12)}`;
   return cut(name, most - suffix.length) + suffix;
 }
 

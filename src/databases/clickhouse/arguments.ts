@@ -5,7 +5,7 @@
  * all) as that number. The form is found with statements that run nothing.
  */
 import type { Argument } from '../database.ts';
-import { DatabaseError } from '../errors.ts';
+import { DatabaseError, wrongCount } from '../errors.ts';
 import { quoteLiteral } from './quote.ts';
 import type { Statement } from './statement.ts';
 
@@ -27,8 +27,7 @@ export function literalForms(
     throw new DatabaseError('invalid_arguments', `${database}: ${message}`);
   };
   if (args.length !== placeholders.length) {
-    const values = placeholders.length === 1 ? '1 argument' : `${placeholders.length} arguments`;
-    refuse(`the query takes ${values}, ${args.length} were given`);
+    refuse(wrongCount(args.length, placeholders.length));
   }
   return args.map((arg, index) => {
     const number_only = placeholders[index]?.number_only === true;

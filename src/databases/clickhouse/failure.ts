@@ -1,5 +1,10 @@
 /** Errors of ClickHouse and the network as errors of ours. */
+
 import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { redact } from '../redact.ts';
+
+/** The marks in which the server quotes values. */
+const QUOTES = ["'"];
 
 /** The connection failed, or ended before the answer did. */
 export class ConnectionFailure extends Error {
@@ -196,24 +201,11 @@ function safeMessage({ code, message }: ServerFailure, args: readonly unknown[])
   const safe = QUOTES_VALUES.has(code)
     ? plain.replace(/'[^']*(?:'|$)/g, "'…'").replace(/(?: uuid [^']*|: [^:'…]*)$/, '')
     : plain;
-  return redact(safe, args).slice(0, 1000);
+  return redact(safe, args, QUOTES).slice(0, 1000);
 }
 
 /** Of the task's query, whose first line is the first of what was sent. */
 function lineOf(message: string): string {
   const [, line] = /\(line (\d+), col \d+\)/.exec(message) ?? [];
   return line === undefined ? '' : ` at line ${line}`;
-}
-
-/** Takes the values of arguments out of a message: messages end up in logs and job records. */
-function redact(message: string, args: readonly unknown[]): string {
-  let safe = message;
-  for (const arg of args) {
-    const value = arg === null || arg === undefined ? '' : String(arg);
-    if (value === '') continue;
-    // Unquoted, a short value would take letters out of plain words.
-    if (value.length >= 4) safe = safe.replaceAll(value, '…');
-    else safe = safe.replaceAll(`'${value}'`, "'…'");
-  }
-  return safe;
 }

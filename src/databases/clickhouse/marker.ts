@@ -1,5 +1,5 @@
 /** How an attempt's queries are marked in system.processes, by their query_id: people and later attempts find them. */
-import { createHash } from 'node:crypto';
+import { digest } from '../../util/digest.ts';
 import type { Owner } from '../database.ts';
 
 type Attempt = Pick<Owner, 'job_id' | 'store_id' | 'fence'>;
@@ -14,7 +14,7 @@ export function queryId(owner: Attempt, request: number): string {
 
 /** What the query ids of a store's attempts begin with. */
 export function markerPrefix({ store_id }: Pick<Owner, 'store_id'>): string {
-  return `dungbeetle:${createHash('sha256').update(store_id).digest('hex').slice(0, 8)}:`;
+  return `dungbeetle:${digest(store_id, 8)}:`;
 }
 
 /** Whether a query id is that of an earlier attempt of the same job. */

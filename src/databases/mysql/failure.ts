@@ -1,5 +1,10 @@
 /** Errors of MySQL and MariaDB, of their driver and of the network as errors of ours. */
+
 import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { redact } from '../redact.ts';
+
+/** The marks in which the server quotes values. */
+const QUOTES = ["'"];
 
 /**
  * What was being done: compiling a statement of the user's, running it, or writing on our own account. It
@@ -42,7 +47,7 @@ export function failureOf(
   const number = errorNumber(error);
   if (number === 0 || !(error instanceof Error)) return connectionFailure(error, database);
   const [code, transient] = kindOf(number, error.message, doing);
-  const message = redact(plainMessage(number, error.message), args);
+  const message = redact(plainMessage(number, error.message), args, QUOTES);
   // Not the error itself as a cause: its message quotes values.
   return new DatabaseError(code, `${database}: ${message} (error ${number})`, { transient });
 }
@@ -120,19 +125,6 @@ const QUOTES_NAMES: ReadonlySet<number> = new Set([
 function plainMessage(number: number, message: string): string {
   // From the first quote to the last: a value may hold quotes itself.
   return QUOTES_NAMES.has(number) ? message : message.replace(/'.*'/s, "'…'");
-}
-
-/** Takes the values of arguments out of a message: messages end up in logs and job records. */
-function redact(message: string, args: readonly unknown[]): string {
-  let safe = message;
-  for (const arg of args) {
-    const value = arg === null || arg === undefined ? '' : String(arg);
-    if (value === '') continue;
-    // Unquoted, a short value would take letters out of plain words.
-    if (value.length >= 4) safe = safe.replaceAll(value, '…');
-    else safe = safe.replaceAll(`'${value}'`, "'…'");
-  }
-  return safe;
 }
 
 /** Codes of the driver for a connection that is gone or never came to be. */

@@ -1,6 +1,7 @@
 /** The tables in which the results backend keeps account of its own, and what is asked of them. */
-import { createHash } from 'node:crypto';
+
 import { setTimeout as delay } from 'node:timers/promises';
+import { digest } from '../../util/digest.ts';
 import type { Owner, ResultColumn, ResultTable } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { ER, errorNumber, isLost, type Session } from './results-session.ts';
@@ -246,5 +247,5 @@ export function identityOf(comment: string): Identity | null {
 
 /** A short stand-in for a store's id. */
 export function storeKey(store_id: string): string {
-  return createHash('sha256').update(store_id).digest('hex').slice(0, 12);
+  return digest(store_id, 12);
 }

@@ -1,5 +1,5 @@
 /** Names of result tables and their columns as MySQL and MariaDB can have them. */
-import { createHash } from 'node:crypto';
+import { digest } from '../../util/digest.ts';
 import { tableNames } from '../names.ts';
 
 /** https://dev.mysql.com/doc/refman/8.4/en/identifier-length.html, in characters. */
@@ -49,7 +49,7 @@ export function columnNames(names: readonly string[]): readonly string[] {
 /** A name with an ending, cut where both together are too long. */
 function fit(name: string, ending: string): string {
   if (name.length + ending.length <= MOST_CHARACTERS) return name + ending;
-  const tail = `_${createHash('sha256').update(name).digest('hex').slice(0, 12)}${ending}`;
+  const tail = `_${digest(name, 12)}${ending}`;
   return name.slice(0, MOST_CHARACTERS - tail.length).trimEnd() + tail;
 }
 

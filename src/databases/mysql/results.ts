@@ -1,5 +1,6 @@
 /** MySQL and MariaDB as a results backend. How tables are published is told in results-publish.ts. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { orAbort } from '../../util/abort.ts';
 import type {
   Accept,
   Body,
@@ -140,7 +141,7 @@ export class MysqlResults implements ResultsBackend {
 
   async #write(result: ResultSet, options: WriteOptions, turn: Turn, token: string): Promise<Publishing> {
     const { signal, owner, limits, onProgress, confirm, ttl_ms } = options;
-    const abortable = <T>(promise: Promise<T>) => orAbort(signal, promise, () => turn.cut());
+    const abortable = <T>(promise: Promise<T>) => orAbort(promise, signal, () => turn.cut());
     const db = await abortable(this.#session(turn, signal));
     const columns = this.#plan(result.columns);
     await abortable(begin(db, token, owner, this.#patience(signal, HOUSEKEEPING_MS)));
@@ -230,8 +231,8 @@ export class MysqlResults implements ResultsBackend {
     const turn = this.#pool.aside();
     try {
       return await orAbort(
-        either,
         this.#session(turn, either).then((db) => work(db, this.#patience(either, HOUSEKEEPING_MS))),
+        either,
         () => turn.cut(),
       );
     } catch (error) {
@@ -292,24 +293,6 @@ function chunksOf(body: Body, columns: readonly PlannedColumn[], database: strin
     case 'pg-binary':
     case 'sqlite-file':
       throw new Error(`${body.encoding} is not accepted`);
-  }
-}
-
-/** Does not wait for what the signal makes pointless: rejects with its reason, and has it ended. */
-async function orAbort<T>(signal: AbortSignal, promise: Promise<T>, end: () => void): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const abort = () => {
-    end();
-    reject(signal.reason);
-  };
-  promise.catch(() => {}); // it may fail when nobody waits any more
-  aborted.catch(() => {});
-  signal.addEventListener('abort', abort, { once: true });
-  if (signal.aborted) abort();
-  try {
-    return await Promise.race([aborted, promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
 

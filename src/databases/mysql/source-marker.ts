@@ -1,5 +1,5 @@
 /** How an attempt's query is marked in the processlist: so that people and later attempts find it. */
-import { createHash } from 'node:crypto';
+import { digest } from '../../util/digest.ts';
 import type { Owner } from '../database.ts';
 
 type Attempt = Pick<Owner, 'job_id' | 'store_id' | 'fence'>;
@@ -21,8 +21,4 @@ export function isPredecessor(statement: string, owner: Attempt): boolean {
 /** An id that could end the comment is none of ours; it gets a name all the same. */
 function nameOf(job_id: string): string {
   return /^[\w:-]{1,128}$/.test(job_id) ? job_id : `~${digest(job_id, 32)}`;
-}
-
-function digest(text: string, length: number): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, length);
 }

@@ -1,4 +1,6 @@
 /** One query in a session: in a read-only transaction, ended from outside when it must be. */
+
+import { orAbort } from '../../util/abort.ts';
 import type { Argument, Chunk, Owner } from '../database.ts';
 import type { ConnectOptions } from './connect.ts';
 import { executeCommand } from './source-arguments.ts';
@@ -188,18 +190,11 @@ export class Session {
 
   async #orAbort<T>(promise: Promise<T>): Promise<T> {
     const { signal } = this.#options;
-    promise.catch(() => {}); // it may fail when nobody waits any more
-    signal.throwIfAborted();
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
     try {
-      return await Promise.race([promise, aborted]);
+      return await orAbort(promise, signal);
     } catch (error) {
       signal.throwIfAborted();
       throw error;
-    } finally {
-      signal.removeEventListener('abort', abort);
     }
   }
 }

@@ -17,7 +17,7 @@ import type {
 import { decodeRows } from '../encodings/copy-text.ts';
 import { CopyTextWriter } from '../encodings/copy-text-writer.ts';
 import { PgBinaryWriter } from '../encodings/pg-binary.ts';
-import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { DatabaseError, type DatabaseErrorCode, wrongCount } from '../errors.ts';
 import type { ConnectOptions } from './connect.ts';
 import { connectionOptions } from './dsn.ts';
 import { failureOf, isConnectionError } from './failure.ts';
@@ -183,8 +183,7 @@ class MysqlSource implements Source {
 
   #checkCount(given: number, taken: number): void {
     if (given === taken) return;
-    const values = taken === 1 ? '1 argument' : `${taken} arguments`;
-    throw this.#invalid('invalid_arguments', `the query takes ${values}, ${given} were given`);
+    throw this.#invalid('invalid_arguments', wrongCount(given, taken));
   }
 
   #invalid(code: DatabaseErrorCode, message: string): DatabaseError {

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
+import { digest } from '../../util/digest.ts';
 import type { Owner, ResultColumn, ResultTable } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { tableNames } from '../names.ts';
@@ -83,7 +84,7 @@ export class Catalog {
     this.#fences = this.qualified('dungbeetle_fences');
     this.#survivor = this.qualified('dungbeetle_unlogged');
     this.#namespace = `${quoteLiteral(quoteName(schema))}::regnamespace`;
-    this.#suffix = createHash('sha256').update(schema).digest('hex').slice(0, 12);
+    this.#suffix = digest(schema, 12);
   }
 
   /** Finds the catalog in the session's first schema, or makes it there. Safe for any number of processes at once. */

@@ -1,5 +1,10 @@
 /** Errors of Postgres, its driver and the network as errors of ours. */
+
 import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { redact } from '../redact.ts';
+
+/** The marks in which the server quotes values. */
+const QUOTES = ['"', "'"];
 
 /**
  * What was being done: compiling a statement of the user's, running it, or writing on our own account.
@@ -47,7 +52,7 @@ export function failureOf(
   const [code, transient] = kindOf(error, doing);
   const line = lineOf(error, sql);
   const hint = hasHarmlessHint(error) ? ` (hint: ${error.hint})` : '';
-  const message = redact(plainMessage(error), args) + redact(hint, args);
+  const message = redact(plainMessage(error), args, QUOTES) + redact(hint, args, QUOTES);
   return new DatabaseError(code, `${database}: ${message}${line} (SQLSTATE ${error.code})`, {
     transient,
     // Not the error itself: its detail and context quote values of rows and arguments.
@@ -129,19 +134,6 @@ function lineOf({ position }: ServerError, sql: string | undefined): string {
   // Counted in characters, not in UTF-16's halves of them.
   const before = [...sql].slice(0, at - 1);
   return ` at line ${before.filter((character) => character === '\n').length + 1}`;
-}
-
-/** Takes the values of arguments out of a message: messages end up in logs and job records. */
-function redact(message: string, args: readonly unknown[]): string {
-  let safe = message;
-  for (const arg of args) {
-    const value = arg === null || arg === undefined ? '' : String(arg);
-    if (value === '') continue;
-    // Unquoted, a short value would take letters out of plain words.
-    if (value.length >= 4) safe = safe.replaceAll(value, '…');
-    else safe = safe.replaceAll(`"${value}"`, '"…"').replaceAll(`'${value}'`, "'…'");
-  }
-  return safe;
 }
 
 /** The driver's own words for a connection that is gone or never came to be. */

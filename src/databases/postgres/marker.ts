@@ -1,5 +1,5 @@
 /** How an attempt's query is marked in pg_stat_activity: so that people and later attempts find it. */
-import { createHash } from 'node:crypto';
+import { digest } from '../../util/digest.ts';
 import type { Owner } from '../database.ts';
 
 /** Postgres cuts an application_name here (NAMEDATALEN - 1). */
@@ -26,8 +26,4 @@ export function isPredecessor(found: string, owner: Pick<Owner, 'job_id' | 'stor
   if (!found.startsWith(prefix)) return false;
   const fence = Number(found.slice(prefix.length).split(':', 1)[0]);
   return fence < owner.fence && found === marker({ ...owner, fence });
-}
-
-function digest(text: string, length: number): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, length);
 }

@@ -1,6 +1,7 @@
 /** Postgres as a results backend: a table per job, and a catalog of them, in the first schema of the search_path. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { orAbort } from '../../util/abort.ts';
 import type {
   Accept,
   Column,
@@ -19,7 +20,7 @@ import { type ConnectOptions, connect, destroy, MORTAL, type SessionId, sessionO
 import { clientConfig } from './dsn.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import { Foreign } from './foreign.ts';
-import { abortable, Guard, type Seen } from './guard.ts';
+import { Guard, type Seen } from './guard.ts';
 import { Pool } from './pool.ts';
 import { type ColumnTypes, checkColumnCount, resultColumns } from './results-columns.ts';
 import { writeFailure } from './results-failure.ts';
@@ -231,7 +232,7 @@ export class PostgresResults implements ResultsBackend {
       this.#catalog = null;
       throw error;
     });
-    return abortable(this.#catalog, signal);
+    return orAbort(this.#catalog, signal);
   }
 
   /** Does something small over a connection that no report holds; what the server owes goes through `answer`. */

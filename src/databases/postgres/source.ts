@@ -14,7 +14,7 @@ import type {
   StatementInfo,
 } from '../database.ts';
 import { decodeRows } from '../encodings/copy-text.ts';
-import { DatabaseError } from '../errors.ts';
+import { DatabaseError, wrongCount } from '../errors.ts';
 import { binaryRequest, columnsOf, type Described, textRequest } from './columns.ts';
 import type { ConnectOptions } from './connect.ts';
 import { CopyTextForm } from './copy-text-form.ts';
@@ -180,8 +180,7 @@ export class PostgresSource implements Source {
 
   #checkCount(given: number, taken: number): void {
     if (given === taken) return;
-    const values = taken === 1 ? '1 argument' : `${taken} arguments`;
-    throw this.#invalid('invalid_arguments', `the query takes ${values}, ${given} were given`);
+    throw this.#invalid('invalid_arguments', wrongCount(given, taken));
   }
 
   async #replace(session: Session, sql: string, parameters: readonly number[]): Promise<void> {

@@ -1,6 +1,7 @@
 /** SQLite as a results backend. All writing is done by one child process per backend. */
 import { resolve as absolute, basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { orAbort } from '../../util/abort.ts';
 import { entry } from '../../util/entry.ts';
 import type {
   Accept,
@@ -16,6 +17,7 @@ import type {
   WriteOptions,
 } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
+import { checkLimits } from '../meter.ts';
 import { columnNames } from '../names.ts';
 import { type EventOf, SqliteProcess } from './process.ts';
 import type { Piece } from './spool.ts';
@@ -97,9 +99,7 @@ export class SqliteResults implements ResultsBackend {
     try {
       const spooled = await this.#staged(result, options, cleanups);
       const { staged, types, warnings } = spooled;
-      const { max_rows, max_bytes } = limits;
-      if (max_rows !== null && staged.rows > max_rows) throw this.#over('rows', 'max_rows', max_rows);
-      if (max_bytes !== null && staged.bytes > max_bytes) throw this.#over('bytes', 'max_bytes', max_bytes);
+      checkLimits(staged, limits);
       const columns = resultColumns(result.columns, types);
 
       let staging: string | null = null;
@@ -107,17 +107,17 @@ export class SqliteResults implements ResultsBackend {
         const table = stagingTable();
         staging = table;
         cleanups.push(() => this.#call('discard', { staging: table }));
-        await this.#abortable(signal, this.#call('begin', { owner, columns, staged, staging }));
+        await orAbort(this.#call('begin', { owner, columns, staged, staging }), signal);
         const bytesPerRow = staged.bytes / Math.max(1, staged.rows);
-        await this.#abortable(
-          signal,
+        await orAbort(
           this.#call('copy', { staging, staged, width: columns.length }, (rows) => {
             if (!signal.aborted) onProgress({ phase: 'load', rows, bytes: Math.round(rows * bytesPerRow) });
           }),
+          signal,
         );
       }
       onProgress({ phase: 'publish', rows: staged.rows, bytes: staged.bytes });
-      await this.#abortable(signal, options.confirm());
+      await orAbort(options.confirm(), signal);
       const { ttl_ms } = options;
       const table = await this.#publish({ owner, columns, staged, staging, ttl_ms, warnings }, signal);
       cleanups.splice(1);
@@ -169,7 +169,7 @@ export class SqliteResults implements ResultsBackend {
 
   async ping(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await this.#abortable(signal, this.#call('ping', null));
+    await orAbort(this.#call('ping', null), signal);
   }
 
   async close(): Promise<void> {
@@ -203,15 +203,10 @@ export class SqliteResults implements ResultsBackend {
     const pieces = piecesOf(body);
     try {
       for (;;) {
-        const next = await this.#abortable(signal, pieces.next());
+        const next = await orAbort(pieces.next(), signal);
         if (next.done === true) break;
-        const so_far = await this.#abortable(signal, this.#call('append', { file, ...next.value }));
-        if (limits.max_rows !== null && so_far.rows > limits.max_rows) {
-          throw this.#over('rows', 'max_rows', limits.max_rows);
-        }
-        if (limits.max_bytes !== null && so_far.bytes > limits.max_bytes) {
-          throw this.#over('bytes', 'max_bytes', limits.max_bytes);
-        }
+        const so_far = await orAbort(this.#call('append', { file, ...next.value }), signal);
+        checkLimits(so_far, limits);
         onProgress({ phase: 'load', ...so_far });
       }
     } catch (error) {
@@ -263,20 +258,6 @@ export class SqliteResults implements ResultsBackend {
       this.#writer = new SqliteProcess(module, this.#setup.database, {}, [JSON.stringify(this.#setup)]);
     }
     return this.#writer;
-  }
-
-  /** Does not wait for what the signal makes pointless; that ends by itself or is discarded. */
-  #abortable<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-    const { promise: either, resolve, reject } = Promise.withResolvers<T>();
-    const aborted = () => reject(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
-    if (signal.aborted) aborted();
-    return either;
-  }
-
-  #over(what: string, limit: string, most: number): DatabaseError {
-    return new DatabaseError('limit_reached', `the result has more ${what} than ${limit} (${most})`);
   }
 
   #error(code: 'query_failed' | 'unavailable', message: string): DatabaseError {

@@ -2,7 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { Argument, Column } from '../database.ts';
-import { DatabaseError } from '../errors.ts';
+import { DatabaseError, wrongCount } from '../errors.ts';
 import { describeColumns, hasComputedReals, typesSeen } from './columns.ts';
 import { failureOf, redact, resultCode, SQLITE } from './failure.ts';
 import { fileUri } from './quote.ts';
@@ -145,8 +145,7 @@ function compile(db: DatabaseSync, sql: string): Query {
 
 function checkArguments(parsed: ParsedStatement, args: readonly Argument[]): void {
   if (args.length === parsed.parameters) return;
-  const takes = parsed.parameters === 1 ? '1 argument' : `${parsed.parameters} arguments`;
-  throw new DatabaseError('invalid_arguments', `the query takes ${takes}, ${args.length} given`);
+  throw new DatabaseError('invalid_arguments', wrongCount(args.length, parsed.parameters));
 }
 
 /** By name, which every Node does right for numbered parameters. */

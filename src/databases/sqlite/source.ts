@@ -6,7 +6,6 @@ import type {
   Accept,
   Argument,
   Column,
-  Limits,
   QueryOptions,
   ResultSet,
   Source,
@@ -14,6 +13,7 @@ import type {
   Value,
 } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
+import { checkLimits } from '../meter.ts';
 import { ProcessPool } from './pool.ts';
 import type { SqliteProcess } from './process.ts';
 import type { SourceOperations, Target } from './source-operations.ts';
@@ -146,13 +146,13 @@ export class SqliteSource implements Source {
         } catch (error) {
           done.abort();
           throwIfRefused(refused);
-          checkBytes(await watched.catch(() => 0), limits);
+          checkLimits({ rows: 0, bytes: await watched.catch(() => 0) }, limits);
           throw error;
         } finally {
           done.abort();
         }
       });
-      checkBytes(staged.bytes, limits);
+      checkLimits(staged, limits);
       onProgress({ phase: 'query', rows: staged.rows, bytes: staged.bytes });
       return {
         columns: staged.columns,
@@ -210,8 +210,7 @@ async function* fetchAll(
       signal.throwIfAborted();
       rows += batch.rows.length;
       bytes += batch.bytes;
-      if (limits.max_rows !== null && rows > limits.max_rows) throw tooManyRows(limits.max_rows);
-      checkBytes(bytes, limits);
+      checkLimits({ rows, bytes }, limits);
       complete = batch.done;
       if (!complete) {
         ahead = child.call('fetch', null);
@@ -232,15 +231,6 @@ async function* fetchAll(
 /** A function, since the compiler does not see that a callback has set the variable. */
 function throwIfRefused(refused: { readonly reason: unknown } | null): void {
   if (refused !== null) throw refused.reason;
-}
-
-function tooManyRows(max_rows: number): DatabaseError {
-  return new DatabaseError('limit_reached', `the result has more rows than max_rows (${max_rows})`);
-}
-
-function checkBytes(bytes: number, { max_bytes }: Limits): void {
-  if (max_bytes === null || bytes <= max_bytes) return;
-  throw new DatabaseError('limit_reached', `the result has more bytes than max_bytes (${max_bytes})`);
 }
 
 /** Reports a file's size until the signal aborts; resolves to the last one seen. */

@@ -2,10 +2,11 @@
  * Names of staging files: from the name alone it can be told whose a file is, so that what a killed process
  * has left can be removed by another one.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, statSync } from 'node:fs';
 import { readdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { digest } from '../../util/digest.ts';
 import type { Owner } from '../database.ts';
 
 /** A fresh name for an attempt's staging file. */
@@ -41,7 +42,7 @@ export interface StagingFile {
 
 /** A store's id as part of a file name: any id will do, and none is too long. */
 export function storeKey(store_id: string): string {
-  return createHash('sha256').update(store_id).digest('hex').slice(0, 24);
+  return digest(store_id, 24);
 }
 
 /** The staging files of a directory, with the journals and the like beside them. */
