@@ -10,15 +10,27 @@ import { createHash } from 'node:crypto';
 import { ATTEMPTS } from './script/attempts.ts';
 import { CHANGES } from './script/changes.ts';
 import { withNumbers } from './script/constants.ts';
-import { CONTEXT } from './script/context.ts';
+import { CONTEXT, TOP } from './script/context.ts';
 import { DISPATCH } from './script/dispatch.ts';
 import { POSTING } from './script/posting.ts';
 import { READS } from './script/reads.ts';
 import { SLOTS } from './script/slots.ts';
 import { TRANSITIONS } from './script/transitions.ts';
 
+/** A part whose functions are only made when it is called: a third of a microsecond each. */
+function part(name: string, ...texts: readonly string[]): string {
+  return `local function ${name}()\n${texts.join('')}end\n`;
+}
+
 export const SCRIPT = withNumbers(
-  [CONTEXT, SLOTS, TRANSITIONS, POSTING, ATTEMPTS, CHANGES, READS, DISPATCH].join(''),
+  [
+    TOP,
+    part('core', CONTEXT, SLOTS, TRANSITIONS, POSTING),
+    part('attempts', ATTEMPTS),
+    part('reads', READS),
+    part('changes', CHANGES),
+    DISPATCH,
+  ].join(''),
 );
 
 /** What EVALSHA calls it by. */

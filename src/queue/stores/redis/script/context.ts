@@ -28,69 +28,78 @@
  *     paused                      hash    paused queues
  */
 
-export const CONTEXT = `
+export const TOP = `
 local call, floor, min, concat = redis.call, math.floor, math.min, table.concat
 local pack, unpack_bytes = struct.pack, struct.unpack
+
+-- The functions of the script, and what they share. All in two tables: at each call, a function is made anew, and
+-- that costs time for each local of ours that it uses.
+local F, S = {}, {}
 
 local K = string.sub(KEYS[1], 1, -6)
 local JOBS, IDS, PAYLOADS, PROGRESSES, LEASES = K .. 'jobs', K .. 'ids', K .. 'payloads', K .. 'progress', K .. 'leases'
 local POOLS, LANES, GROUPS, GROUP_IDS = K .. 'pools', K .. 'lanes', K .. 'groups', K .. 'group_ids'
 
 local time = call('TIME')
-local clock_us = time[1] * 1000000 + time[2]
-local clock = floor(clock_us / 1000)
-if ARGV[3] ~= '' and clock > tonumber(ARGV[3]) then return {'late', clock} end
-local now = clock + tonumber(ARGV[2])
+S.clock_us = time[1] * 1000000 + time[2]
+S.clock = floor(S.clock_us / 1000)
+if ARGV[3] ~= '' and S.clock > tonumber(ARGV[3]) then return {'late', S.clock} end
+local now = S.clock + tonumber(ARGV[2])
 
 local kept = call('HMGET', KEYS[1], 'id', 'seq', 'fence')
-if kept[1] ~= ARGV[1] then return {'other', clock, kept[1] or ''} end
-local last_seq, last_fence = tonumber(kept[2]), tonumber(kept[3])
+if kept[1] ~= ARGV[1] then return {'other', S.clock, kept[1] or ''} end
+S.last_seq, S.last_fence = tonumber(kept[2]), tonumber(kept[3])
 
+-- Heads of records by seq: false where there is none. And what can be called.
+local heads, ops = {}, {}
+`;
+
+export const CONTEXT = `
 -- Arguments are read one after the other.
-local at = 5
-local function arg()
-  at = at + 1
-  return ARGV[at]
+S.at = 5
+function F.arg()
+  S.at = S.at + 1
+  return ARGV[S.at]
 end
-local function number()
-  at = at + 1
-  return tonumber(ARGV[at])
+function F.number()
+  S.at = S.at + 1
+  return tonumber(ARGV[S.at])
 end
 
 -- Redis refuses the first write of a script when its memory is full, unless that write is of a kind that needs
 -- none: so this one, of nothing, comes first where jobs are worked off.
 if ARGV[5] == 'always' then call('DEL', K .. 'none') end
 
-local changed = false
-local counted = false
-local function next_seq()
-  changed, counted = true, true
-  last_seq = last_seq + 1
-  return last_seq
+S.changed = false
+S.counted = false
+function F.next_seq()
+  S.changed, S.counted = true, true
+  S.last_seq = S.last_seq + 1
+  return S.last_seq
 end
 -- Later than any that was ever given out, also if a failover has lost the last ones: time has gone on since.
-local function next_fence()
-  changed, counted = true, true
-  last_fence = last_fence < clock_us and clock_us or last_fence + 1
-  return last_fence
+function F.next_fence()
+  S.changed, S.counted = true, true
+  S.last_fence = S.last_fence < S.clock_us and S.clock_us or S.last_fence + 1
+  return S.last_fence
 end
 
-local function many(command, key, args)
+function F.many(command, key, args)
   for first = 1, #args, 2000 do
     call(command, key, unpack(args, first, min(first + 1999, #args)))
   end
 end
 
 -- What others may want to know of.
-local readied, stopped, finished = false, false, {}
+S.readied, S.stopped, S.finished = false, false, {}
 
--- Records by seq: false where there is none. 'records' are as stored, where that is known.
-local heads, tails, records, dirty = {}, {}, {}, {}
-local function decode(seq, record)
+-- 'records' are as stored, where that is known.
+S.tails, S.records, S.dirty = {}, {}, {}
+function F.decode(seq, record)
   local offset, head = cmsgpack.unpack_one(record)
-  heads[seq], tails[seq], records[seq] = head, string.sub(record, offset + 1), record
+  heads[seq], S.tails[seq], S.records[seq] = head, string.sub(record, offset + 1), record
 end
-local function load_all(seqs)
+function F.load_all(seqs)
   local missing = {}
   for _, seq in ipairs(seqs) do
     if heads[seq] == nil then missing[#missing + 1] = seq end
@@ -100,40 +109,40 @@ local function load_all(seqs)
     local found = call('HMGET', JOBS, unpack(missing, first, last))
     for index = first, last do
       local record = found[index - first + 1]
-      if record then decode(missing[index], record) else heads[missing[index]] = false end
+      if record then F.decode(missing[index], record) else heads[missing[index]] = false end
     end
   end
 end
-local function load(seq)
+function F.load(seq)
   local head = heads[seq]
   if head == nil then
     local record = call('HGET', JOBS, seq)
-    if record then decode(seq, record) else heads[seq] = false end
+    if record then F.decode(seq, record) else heads[seq] = false end
     head = heads[seq]
   end
   return head
 end
-local function touch(seq)
-  changed = true
-  dirty[seq] = true
-  records[seq] = nil
+function F.touch(seq)
+  S.changed = true
+  S.dirty[seq] = true
+  S.records[seq] = nil
 end
-local function record_of(seq)
-  local record = records[seq]
+function F.record_of(seq)
+  local record = S.records[seq]
   if not record then
-    record = cmsgpack.pack(heads[seq]) .. tails[seq]
-    records[seq] = record
+    record = cmsgpack.pack(heads[seq]) .. S.tails[seq]
+    S.records[seq] = record
   end
   return record
 end
 
 -- Hashes whose fields are decoded once: pools, lanes, groups. False: there is none.
-local kinds = {}
-local function entry(hash, field)
-  local entries = kinds[hash]
+S.kinds = {}
+function F.entry(hash, field)
+  local entries = S.kinds[hash]
   if not entries then
-    entries = {values = {}, dirty = {}}
-    kinds[hash] = entries
+    entries = {values = {}, touched = {}}
+    S.kinds[hash] = entries
   end
   local value = entries.values[field]
   if value == nil then
@@ -144,113 +153,113 @@ local function entry(hash, field)
   return value
 end
 -- To be called after 'entry' of the same field.
-local function set_entry(hash, field, value)
-  local entries = kinds[hash]
-  changed = true
+function F.set_entry(hash, field, value)
+  local entries = S.kinds[hash]
+  S.changed = true
   entries.values[field] = value
-  entries.dirty[field] = true
+  entries.touched[field] = true
 end
 
 -- Plain fields of hashes, written at the end: false removes.
-local fields = {}
-local function set_field(hash, field, value)
-  local set = fields[hash]
+S.fields = {}
+function F.set_field(hash, field, value)
+  local set = S.fields[hash]
   if not set then
     set = {}
-    fields[hash] = set
+    S.fields[hash] = set
   end
-  changed = true
+  S.changed = true
   set[field] = value
 end
 -- The newest run of an id, with "*" behind it if there are others: of jobs ('ids') and groups ('group_ids').
-local newest = {[IDS] = {}, [GROUP_IDS] = {}}
-local function newest_of(hash, id)
-  local run = newest[hash][id]
+S.newest = {[IDS] = {}, [GROUP_IDS] = {}}
+function F.newest_of(hash, id)
+  local run = S.newest[hash][id]
   if run == nil then
     run = call('HGET', hash, id)
-    newest[hash][id] = run
+    S.newest[hash][id] = run
   end
   return run
 end
-local function load_newest(ids)
+function F.load_newest(ids)
   for first = 1, #ids, 2000 do
     local last = min(first + 1999, #ids)
     local runs = call('HMGET', IDS, unpack(ids, first, last))
     for index = first, last do
-      if newest[IDS][ids[index]] == nil then newest[IDS][ids[index]] = runs[index - first + 1] end
+      if S.newest[IDS][ids[index]] == nil then S.newest[IDS][ids[index]] = runs[index - first + 1] end
     end
   end
 end
-local function set_newest(hash, id, run)
-  newest[hash][id] = run
-  set_field(hash, id, run)
+function F.set_newest(hash, id, run)
+  S.newest[hash][id] = run
+  F.set_field(hash, id, run)
 end
-local function seq_of(run)
+function F.seq_of(run)
   if not run then return nil, false end
   if string.byte(run, -1) == 42 then return tonumber(string.sub(run, 1, -2)), true end
   return tonumber(run), false
 end
-local function others_key(hash, id)
+function F.others_key(hash, id)
   return K .. (hash == IDS and 'runs:' or 'group_runs:') .. id
 end
-local function add_run(hash, id, seq)
-  local before = seq_of(newest_of(hash, id))
-  if before then call('SADD', others_key(hash, id), before) end
-  set_newest(hash, id, seq .. (before and '*' or ''))
+function F.add_run(hash, id, seq)
+  local before = F.seq_of(F.newest_of(hash, id))
+  if before then call('SADD', F.others_key(hash, id), before) end
+  F.set_newest(hash, id, seq .. (before and '*' or ''))
 end
-local function runs_of(hash, id)
-  local seq, more = seq_of(newest_of(hash, id))
+function F.runs_of(hash, id)
+  local seq, more = F.seq_of(F.newest_of(hash, id))
   local seqs = {}
   if more then
-    for _, other in ipairs(call('SMEMBERS', others_key(hash, id))) do seqs[#seqs + 1] = tonumber(other) end
+    for _, other in ipairs(call('SMEMBERS', F.others_key(hash, id))) do seqs[#seqs + 1] = tonumber(other) end
     table.sort(seqs)
   end
   seqs[#seqs + 1] = seq
   return seqs
 end
-local function forget_run(hash, id, seq)
-  local newest_seq, more = seq_of(newest_of(hash, id))
+function F.forget_run(hash, id, seq)
+  local newest_seq, more = F.seq_of(F.newest_of(hash, id))
   if not more then
-    if newest_seq == seq then set_newest(hash, id, false) end
+    if newest_seq == seq then F.set_newest(hash, id, false) end
     return
   end
-  local key = others_key(hash, id)
+  local key = F.others_key(hash, id)
   if newest_seq == seq then
-    local seqs = runs_of(hash, id)
+    local seqs = F.runs_of(hash, id)
     newest_seq = seqs[#seqs - 1]
     seq = newest_seq
   end
   call('SREM', key, seq)
-  set_newest(hash, id, newest_seq .. (call('EXISTS', key) == 1 and '*' or ''))
+  F.set_newest(hash, id, newest_seq .. (call('EXISTS', key) == 1 and '*' or ''))
 end
 
 -- Members of sorted sets: true adds, false removes.
-local members = {}
-local function set_member(key, member, present)
-  local set = members[key]
+S.members = {}
+function F.set_member(key, member, present)
+  local set = S.members[key]
   if not set then
     set = {}
-    members[key] = set
+    S.members[key] = set
   end
-  changed = true
+  S.changed = true
   set[member] = present
 end
-local lease_times, gone_leases, ended = {}, {}, {}
+S.lease_times, S.gone_leases, S.ended = {}, {}, {}
 
-local counts, chunk_counts = {}, {}
-local function count(queue, state, jobs)
+S.counts, S.chunk_counts = {}, {}
+function F.count(queue, state, jobs)
   local key = state .. queue
-  counts[key] = (counts[key] or 0) + jobs
+  S.counts[key] = (S.counts[key] or 0) + jobs
 end
-local function count_chunk(seq, jobs)
+function F.count_chunk(seq, jobs)
   local chunk = floor(seq / $CHUNK)
-  chunk_counts[chunk] = (chunk_counts[chunk] or 0) + jobs
+  S.chunk_counts[chunk] = (S.chunk_counts[chunk] or 0) + jobs
 end
 
-local function ready_key(queue, priority)
+function F.ready_key(queue, priority)
   return K .. 'ready:' .. priority .. ':' .. queue
 end
-local function ready_member(seq, head)
+function F.ready_member(seq, head)
   if head[$TURN] > 0 then
     return pack('>I7I7I7I7I7', head[$TURN_AT], head[$TURN], head[$DUE], head[$PLACE], seq)
   end
@@ -258,31 +267,31 @@ local function ready_member(seq, head)
   return pack('>I7I7I7', head[$DUE], head[$PLACE], seq)
 end
 -- Every member ends with the seq.
-local function member_seq(member)
+function F.member_seq(member)
   return (unpack_bytes('>I7', member, #member - 6))
 end
 -- In order of priority, due time, place.
-local function order_member(seq, head)
+function F.order_member(seq, head)
   return pack('>I4I7I7I7', $HIGHEST_PRIORITY - head[$PRIORITY], head[$DUE], head[$PLACE], seq)
 end
 -- Priorities whose jobs in play have become more, by the key of these.
-local played = {}
-local function set_ready(seq, head, present)
+S.played = {}
+function F.set_ready(seq, head, present)
   local queue, priority = head[$QUEUE], head[$PRIORITY]
-  local key = ready_key(queue, priority)
-  set_member(key, ready_member(seq, head), present)
-  if present then played[key] = head end
+  local key = F.ready_key(queue, priority)
+  F.set_member(key, F.ready_member(seq, head), present)
+  if present then S.played[key] = head end
 end
 
-local function delete_record(seq, head)
-  if head[$OUTSIDE] == 1 then set_field(PAYLOADS, seq, false) end
-  set_field(JOBS, seq, false)
-  dirty[seq] = nil
+function F.delete_record(seq, head)
+  if head[$OUTSIDE] == 1 then F.set_field(PAYLOADS, seq, false) end
+  F.set_field(JOBS, seq, false)
+  S.dirty[seq] = nil
   heads[seq] = false
-  count_chunk(seq, -1)
+  F.count_chunk(seq, -1)
 end
 
-local function flush_hash(hash, set)
+function F.flush_hash(hash, set)
   local sets, gone = {}, {}
   for field, value in pairs(set) do
     if value then
@@ -292,13 +301,13 @@ local function flush_hash(hash, set)
       gone[#gone + 1] = field
     end
   end
-  many('HDEL', hash, gone)
-  many('HSET', hash, sets)
+  F.many('HDEL', hash, gone)
+  F.many('HSET', hash, sets)
 end
 
-local function flush_members(key)
+function F.flush_members(key)
   local added, removed = {}, {}
-  for member, present in pairs(members[key] or {}) do
+  for member, present in pairs(S.members[key] or {}) do
     if present then
       added[#added + 1] = 0
       added[#added + 1] = member
@@ -306,47 +315,47 @@ local function flush_members(key)
       removed[#removed + 1] = member
     end
   end
-  members[key] = nil
-  many('ZREM', key, removed)
-  many('ZADD', key, added)
+  S.members[key] = nil
+  F.many('ZREM', key, removed)
+  F.many('ZADD', key, added)
 end
 
-local function flush()
-  if not changed then return end
+function F.flush()
+  if not S.changed then return end
   local writes = {}
-  for seq in pairs(dirty) do
+  for seq in pairs(S.dirty) do
     writes[#writes + 1] = seq
-    writes[#writes + 1] = record_of(seq)
+    writes[#writes + 1] = F.record_of(seq)
   end
-  many('HSET', JOBS, writes)
-  for hash, set in pairs(fields) do flush_hash(hash, set) end
-  for hash, entries in pairs(kinds) do
+  F.many('HSET', JOBS, writes)
+  for hash, set in pairs(S.fields) do F.flush_hash(hash, set) end
+  for hash, entries in pairs(S.kinds) do
     local set, any = {}, false
-    for field in pairs(entries.dirty) do
+    for field in pairs(entries.touched) do
       local value = entries.values[field]
       set[field] = value and cmsgpack.pack(value)
       any = true
     end
-    if any then flush_hash(hash, set) end
-    entries.dirty = {}
+    if any then F.flush_hash(hash, set) end
+    entries.touched = {}
   end
-  for key in pairs(members) do flush_members(key) end
-  for _, head in pairs(played) do
+  for key in pairs(S.members) do F.flush_members(key) end
+  for _, head in pairs(S.played) do
     call('ZADD', K .. 'priorities:' .. head[$QUEUE], -head[$PRIORITY], head[$PRIORITY])
   end
   local gone, added = {}, {}
-  for seq in pairs(gone_leases) do gone[#gone + 1] = seq end
-  for seq, expires_at in pairs(lease_times) do
+  for seq in pairs(S.gone_leases) do gone[#gone + 1] = seq end
+  for seq, expires_at in pairs(S.lease_times) do
     added[#added + 1] = expires_at
     added[#added + 1] = seq
   end
-  many('ZREM', LEASES, gone)
-  many('ZADD', LEASES, added)
-  many('RPUSH', K .. 'ended', ended)
-  for key, jobs in pairs(counts) do
+  F.many('ZREM', LEASES, gone)
+  F.many('ZADD', LEASES, added)
+  F.many('RPUSH', K .. 'ended', S.ended)
+  for key, jobs in pairs(S.counts) do
     if jobs ~= 0 and call('HINCRBY', K .. 'counts', key, jobs) == 0 then call('HDEL', K .. 'counts', key) end
   end
-  for chunk, jobs in pairs(chunk_counts) do
+  for chunk, jobs in pairs(S.chunk_counts) do
     if jobs ~= 0 then
       local left = call('HINCRBY', K .. 'chunks', chunk, jobs)
       if left == 0 then
@@ -357,8 +366,8 @@ local function flush()
       end
     end
   end
-  if counted then call('HSET', KEYS[1], 'seq', last_seq, 'fence', last_fence) end
-  changed, counted = false, false
-  dirty, fields, members, played, lease_times, gone_leases, ended, counts, chunk_counts = {}, {}, {}, {}, {}, {}, {}, {}, {}
+  if S.counted then call('HSET', KEYS[1], 'seq', S.last_seq, 'fence', S.last_fence) end
+  S.changed, S.counted = false, false
+  S.dirty, S.fields, S.members, S.played, S.lease_times, S.gone_leases, S.ended, S.counts, S.chunk_counts = {}, {}, {}, {}, {}, {}, {}, {}, {}
 end
 `;

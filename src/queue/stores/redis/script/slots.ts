@@ -19,237 +19,236 @@
 export const SLOTS = String.raw`
 
 -- A pool that is not stored has no concurrency and no jobs.
-local function pool_of(id)
-  local pool = entry(POOLS, id)
+function F.pool_of(id)
+  local pool = F.entry(POOLS, id)
   if not pool then
     pool = {0, 0, 0, 0, 0}
-    kinds[POOLS].values[id] = pool
+    S.kinds[POOLS].values[id] = pool
   end
   return pool
 end
-local function save_pool(id, pool)
+function F.save_pool(id, pool)
   local kind = string.byte(id)
   local in_use = kind == 103 or pool[$UNFINISHED] > 0 or (kind == 108 and pool[$CONCURRENCY] > 0)
-  set_entry(POOLS, id, in_use and pool)
+  F.set_entry(POOLS, id, in_use and pool)
 end
-local function is_free(pool)
+function F.is_free(pool)
   return pool[$CONCURRENCY] == 0 or pool[$TAKEN] < pool[$CONCURRENCY]
 end
 
 -- The ids of a job's pools, or nil, and its lane.
-local job_pools, job_lanes = {}, {}
-local function pools_of(seq, head)
-  local ids = job_pools[seq]
+S.job_pools, S.job_lanes = {}, {}
+function F.pools_of(seq, head)
+  local ids = S.job_pools[seq]
   if ids == nil then
     ids = {}
     if head[$SLOTS] == 1 then ids[1] = 'g' .. head[$GROUP] end
     if head[$LIMIT] ~= '' then ids[#ids + 1] = 'l' .. head[$LIMIT] end
     if head[$KEY] ~= '' then ids[#ids + 1] = 'k' .. head[$KEY] end
     if #ids == 0 then ids = false end
-    job_pools[seq] = ids
-    if ids then job_lanes[seq] = head[$QUEUE] .. '\1' .. concat(ids, '\1') end
+    S.job_pools[seq] = ids
+    if ids then S.job_lanes[seq] = head[$QUEUE] .. '\1' .. concat(ids, '\1') end
   end
   return ids
 end
 
-local function is_before(one_priority, one_due, one_place, other_priority, other_due, other_place)
+function F.is_before(one_priority, one_due, one_place, other_priority, other_due, other_place)
   if one_priority ~= other_priority then return one_priority > other_priority end
   if one_due ~= other_due then return one_due < other_due end
   return one_place < other_place
 end
-local function set_front(lane, seq, head, held)
-  entry(LANES, lane)
-  set_entry(LANES, lane, {seq, head[$PRIORITY], head[$DUE], head[$PLACE], held})
+function F.set_front(lane, seq, head, held)
+  F.entry(LANES, lane)
+  F.set_entry(LANES, lane, {seq, head[$PRIORITY], head[$DUE], head[$PLACE], held})
 end
 
--- While a claim walks: told of what comes into play.
-local on_play
 
-local function is_served_later(pool, turn_at, turn)
+function F.is_served_later(pool, turn_at, turn)
   return pool[$SERVED_AT] > turn_at or (pool[$SERVED_AT] == turn_at and pool[$SERVED] > turn)
 end
-local function turn_of(head)
+function F.turn_of(head)
   if head[$TURN] > 0 then return head[$TURN_AT], head[$TURN] end
   return head[$DUE], head[$PLACE]
 end
 -- Whether its key was served since its turn was set.
-local function is_turn_over(head)
+function F.is_turn_over(head)
   if head[$KEY] == '' then return false end
-  local turn_at, turn = turn_of(head)
-  return is_served_later(pool_of('k' .. head[$KEY]), turn_at, turn)
+  local turn_at, turn = F.turn_of(head)
+  return F.is_served_later(F.pool_of('k' .. head[$KEY]), turn_at, turn)
 end
-local function set_turn(head)
+function F.set_turn(head)
   head[$TURN_AT], head[$TURN] = 0, 0
   if head[$KEY] == '' then return end
-  local pool = pool_of('k' .. head[$KEY])
-  if is_served_later(pool, head[$DUE], head[$PLACE]) then
+  local pool = F.pool_of('k' .. head[$KEY])
+  if F.is_served_later(pool, head[$DUE], head[$PLACE]) then
     head[$TURN_AT], head[$TURN] = pool[$SERVED_AT], pool[$SERVED]
   end
 end
-local function held_key(pool_id, queue)
+function F.held_key(pool_id, queue)
   return K .. 'held:' .. pool_id .. '\1' .. queue
 end
-local function held_member(seq, head)
-  local turn_at, turn = turn_of(head)
+function F.held_member(seq, head)
+  local turn_at, turn = F.turn_of(head)
   return pack('>I4I7I7I7I7I7', $HIGHEST_PRIORITY - head[$PRIORITY], turn_at, turn, head[$DUE], head[$PLACE], seq)
 end
 
-local function put_in_play(seq, head)
-  set_turn(head)
+function F.put_in_play(seq, head)
+  F.set_turn(head)
   head[$HOLD] = $PLAY
-  touch(seq)
-  set_ready(seq, head, true)
-  readied = true
-  if on_play then on_play(seq, head) end
+  F.touch(seq)
+  F.set_ready(seq, head, true)
+  S.readied = true
+  -- While a claim walks.
+  if S.on_play then S.on_play(seq, head) end
 end
 
-local function behind(seq, head, present)
-  set_member(K .. 'behind:' .. head[$QUEUE], order_member(seq, head), present)
+function F.behind(seq, head, present)
+  F.set_member(K .. 'behind:' .. head[$QUEUE], F.order_member(seq, head), present)
 end
-local function put_in_lane(seq, head)
+function F.put_in_lane(seq, head)
   head[$HOLD], head[$TURN_AT], head[$TURN] = $LANE, 0, 0
-  touch(seq)
-  call('ZADD', K .. 'lane:' .. job_lanes[seq], 0, order_member(seq, head))
-  behind(seq, head, true)
+  F.touch(seq)
+  call('ZADD', K .. 'lane:' .. S.job_lanes[seq], 0, F.order_member(seq, head))
+  F.behind(seq, head, true)
 end
-local function put_on_slot(seq, head, pool_id)
+function F.put_on_slot(seq, head, pool_id)
   head[$HOLD] = $SLOT
-  touch(seq)
-  call('ZADD', held_key(pool_id, head[$QUEUE]), 0, held_member(seq, head))
+  F.touch(seq)
+  call('ZADD', F.held_key(pool_id, head[$QUEUE]), 0, F.held_member(seq, head))
   call('SADD', K .. 'held_queues:' .. pool_id, head[$QUEUE])
-  behind(seq, head, true)
-  set_front(job_lanes[seq], seq, head, pool_id)
+  F.behind(seq, head, true)
+  F.set_front(S.job_lanes[seq], seq, head, pool_id)
 end
-local function take_off_slot(seq, head, pool_id)
-  local key = held_key(pool_id, head[$QUEUE])
-  call('ZREM', key, held_member(seq, head))
+function F.take_off_slot(seq, head, pool_id)
+  local key = F.held_key(pool_id, head[$QUEUE])
+  call('ZREM', key, F.held_member(seq, head))
   if call('EXISTS', key) == 0 then call('SREM', K .. 'held_queues:' .. pool_id, head[$QUEUE]) end
-  behind(seq, head, false)
+  F.behind(seq, head, false)
 end
 
 -- Brings the first front held on a pool back into play: of one queue. One whose key was served since it was held
 -- is moved to its turn first; another may then be the first.
-local function bring_back(pool_id, queue)
-  local key = held_key(pool_id, queue)
+function F.bring_back(pool_id, queue)
+  local key = F.held_key(pool_id, queue)
   while true do
     local first = call('ZRANGE', key, 0, 0)[1]
     if not first then return false end
-    local seq = member_seq(first)
-    local head = load(seq)
-    pools_of(seq, head)
-    if is_turn_over(head) then
-      set_turn(head)
-      touch(seq)
+    local seq = F.member_seq(first)
+    local head = F.load(seq)
+    F.pools_of(seq, head)
+    if F.is_turn_over(head) then
+      F.set_turn(head)
+      F.touch(seq)
       call('ZREM', key, first)
-      call('ZADD', key, 0, held_member(seq, head))
+      call('ZADD', key, 0, F.held_member(seq, head))
     else
-      take_off_slot(seq, head, pool_id)
-      set_front(job_lanes[seq], seq, head, '')
-      put_in_play(seq, head)
+      F.take_off_slot(seq, head, pool_id)
+      F.set_front(S.job_lanes[seq], seq, head, '')
+      F.put_in_play(seq, head)
       return true
     end
   end
 end
 -- As many of each queue.
-local function bring_back_all(pool_id, slots)
+function F.bring_back_all(pool_id, slots)
   for _, queue in ipairs(call('SMEMBERS', K .. 'held_queues:' .. pool_id)) do
     local left = slots
-    while left > 0 and bring_back(pool_id, queue) do left = left - 1 end
+    while left > 0 and F.bring_back(pool_id, queue) do left = left - 1 end
   end
 end
 -- For a job that has left its place in play, without a slot, to those that are next.
-local function pass_by(seq, head, except)
-  for _, id in ipairs(pools_of(seq, head)) do
-    if id ~= except and is_free(pool_of(id)) then bring_back(id, head[$QUEUE]) end
+function F.pass_by(seq, head, except)
+  for _, id in ipairs(F.pools_of(seq, head)) do
+    if id ~= except and F.is_free(F.pool_of(id)) then F.bring_back(id, head[$QUEUE]) end
   end
 end
 
 -- Where a job begins to wait: when it is posted, its parents are finished, or it is put back.
-local function enter(seq, head)
-  if head[$DUE] <= now and pools_of(seq, head) then
-    local lane = job_lanes[seq]
-    local front = entry(LANES, lane)
+function F.enter(seq, head)
+  if head[$DUE] <= now and F.pools_of(seq, head) then
+    local lane = S.job_lanes[seq]
+    local front = F.entry(LANES, lane)
     if not front then
-      set_front(lane, seq, head, '')
-    elseif is_before(front[$FRONT_PRIORITY], front[$FRONT_DUE], front[$FRONT_PLACE], head[$PRIORITY], head[$DUE], head[$PLACE]) then
-      return put_in_lane(seq, head)
+      F.set_front(lane, seq, head, '')
+    elseif F.is_before(front[$FRONT_PRIORITY], front[$FRONT_DUE], front[$FRONT_PLACE], head[$PRIORITY], head[$DUE], head[$PLACE]) then
+      return F.put_in_lane(seq, head)
     end
   end
-  put_in_play(seq, head)
+  F.put_in_play(seq, head)
 end
 
 -- The front of a lane is gone.
-local function follow(lane)
+function F.follow(lane)
   local key = K .. 'lane:' .. lane
   local first = call('ZRANGE', key, 0, 0)[1]
-  if not first then return set_entry(LANES, lane, false) end
+  if not first then return F.set_entry(LANES, lane, false) end
   call('ZREM', key, first)
-  local seq = member_seq(first)
-  local head = load(seq)
-  pools_of(seq, head)
-  behind(seq, head, false)
-  set_front(lane, seq, head, '')
-  put_in_play(seq, head)
+  local seq = F.member_seq(first)
+  local head = F.load(seq)
+  F.pools_of(seq, head)
+  F.behind(seq, head, false)
+  F.set_front(lane, seq, head, '')
+  F.put_in_play(seq, head)
 end
 
 -- Takes a waiting job out of where it waits, but for its parents. 'started': it has taken its slots.
-local function leave(seq, head, started)
+function F.leave(seq, head, started)
   local hold = head[$HOLD]
-  local pools = pools_of(seq, head)
-  local front = pools and entry(LANES, job_lanes[seq])
+  local pools = F.pools_of(seq, head)
+  local front = pools and F.entry(LANES, S.job_lanes[seq])
   if hold == $PLAY then
-    set_ready(seq, head, false)
+    F.set_ready(seq, head, false)
   elseif hold == $SLOT then
-    take_off_slot(seq, head, front[$FRONT_HELD])
+    F.take_off_slot(seq, head, front[$FRONT_HELD])
   elseif hold == $LANE then
-    call('ZREM', K .. 'lane:' .. job_lanes[seq], order_member(seq, head))
-    behind(seq, head, false)
+    call('ZREM', K .. 'lane:' .. S.job_lanes[seq], F.order_member(seq, head))
+    F.behind(seq, head, false)
   elseif hold == $PARENT_HOLD then
-    set_member(K .. 'blocked:' .. head[$QUEUE], order_member(seq, head), false)
+    F.set_member(K .. 'blocked:' .. head[$QUEUE], F.order_member(seq, head), false)
   end
   head[$HOLD], head[$TURN_AT], head[$TURN] = $NONE, 0, 0
-  touch(seq)
+  F.touch(seq)
   if not pools then return end
-  if front and front[$FRONT_SEQ] == seq then follow(job_lanes[seq]) end
-  if hold == $PLAY and not started and head[$DUE] <= now then pass_by(seq, head) end
+  if front and front[$FRONT_SEQ] == seq then F.follow(S.job_lanes[seq]) end
+  if hold == $PLAY and not started and head[$DUE] <= now then F.pass_by(seq, head) end
 end
 
-local function take_slots(seq, head)
-  for _, id in ipairs(pools_of(seq, head) or {}) do
-    local pool = pool_of(id)
+function F.take_slots(seq, head)
+  for _, id in ipairs(F.pools_of(seq, head) or {}) do
+    local pool = F.pool_of(id)
     pool[$TAKEN] = pool[$TAKEN] + 1
-    if string.byte(id) == 107 then pool[$SERVED_AT], pool[$SERVED] = now, next_seq() end
-    save_pool(id, pool)
+    if string.byte(id) == 107 then pool[$SERVED_AT], pool[$SERVED] = now, F.next_seq() end
+    F.save_pool(id, pool)
   end
 end
-local function free_slots(seq, head)
-  for _, id in ipairs(pools_of(seq, head) or {}) do
-    local pool = pool_of(id)
+function F.free_slots(seq, head)
+  for _, id in ipairs(F.pools_of(seq, head) or {}) do
+    local pool = F.pool_of(id)
     pool[$TAKEN] = pool[$TAKEN] - 1
-    save_pool(id, pool)
-    if is_free(pool) then bring_back_all(id, 1) end
+    F.save_pool(id, pool)
+    if F.is_free(pool) then F.bring_back_all(id, 1) end
   end
 end
 -- Counts an unfinished job of a limit and a key, or one less.
-local function count_unfinished(seq, head, jobs)
-  for _, id in ipairs(pools_of(seq, head) or {}) do
-    local pool = pool_of(id)
+function F.count_unfinished(seq, head, jobs)
+  for _, id in ipairs(F.pools_of(seq, head) or {}) do
+    local pool = F.pool_of(id)
     pool[$UNFINISHED] = pool[$UNFINISHED] + jobs
     if string.byte(id) == 107 and pool[$UNFINISHED] == 0 then
       pool[$CONCURRENCY], pool[$SERVED_AT], pool[$SERVED] = 0, 0, 0
     end
-    save_pool(id, pool)
+    F.save_pool(id, pool)
   end
 end
 -- 0: as many as there are.
-local function set_concurrency(id, concurrency)
-  local pool = pool_of(id)
+function F.set_concurrency(id, concurrency)
+  local pool = F.pool_of(id)
   local function free()
     return pool[$CONCURRENCY] == 0 and math.huge or math.max(0, pool[$CONCURRENCY] - pool[$TAKEN])
   end
   local before = free()
   pool[$CONCURRENCY] = concurrency
-  save_pool(id, pool)
-  if before < free() then bring_back_all(id, free() - before) end
+  F.save_pool(id, pool)
+  if before < free() then F.bring_back_all(id, free() - before) end
 end
 `;
