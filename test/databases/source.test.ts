@@ -140,7 +140,7 @@ test('binds arguments as they are, and counts them first', async (t) => {
           queryOptions(accept),
           args,
         ),
-        rejection('invalid_arguments', false, new RegExp(`takes 2 arguments, ${args.length} given`)),
+        rejection('invalid_arguments', false, new RegExp(`takes 2 arguments, ${args.length} were given`)),
       );
     }
   }
