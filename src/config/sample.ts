@@ -75,7 +75,7 @@ meta_expiry = "168h"
 ## expiry = "168h"
 ## meta_expiry = "168h"
 
-# On Redis or Valkey. It must persist what it has, and never evict: docs/stores/redis.md.
+# On Redis or Valkey. It must persist what it has, and never evict: docs/stores.md.
 ## [job_queue.state]
 ## type = "redis"
 ## addresses = ["127.0.0.1:6379"]
