@@ -27,6 +27,15 @@ export const REDIS: Engine = {
       save: '""',
       appendonly: 'no',
       maxclients: 1000,
+      ...(place.certificates === undefined
+        ? {}
+        : {
+            // Where it listens with TLS is for `settings` to say (tls-port).
+            'tls-ca-cert-file': place.certificates.ca,
+            'tls-cert-file': place.certificates.certificate,
+            'tls-key-file': place.certificates.key,
+            'tls-auth-clients': 'no',
+          }),
       ...place.settings,
     };
     const config = join(place.folder, 'redis.conf');

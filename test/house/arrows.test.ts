@@ -34,7 +34,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     ours: ['util'],
     packages: ['@clickhouse/client', 'mysql2', 'pg', 'pg-copy-streams', 'pg-protocol'],
   },
-  queue: { ours: ['util'], packages: [] },
+  queue: { ours: ['util'], packages: ['ioredis'] },
   util: { ours: [], packages: ['pino'] },
 };
 
