@@ -73,7 +73,7 @@ async function watched(t: TestContext) {
     await sentinel.exited;
     rmSync(folder, { recursive: true, force: true, maxRetries: 20 });
   });
-  const dsn = `redis://127.0.0.1:${sentinelPort}/0`;
+  const dsn = `redis://127.0.0.1:${sentinelPort}`;
   await until('the sentinel knows the replica', async () => {
     const rows = await execute(dsn, 'INFO sentinel').catch(() => [[]]);
     return String(rows[0]?.[0]).includes('status=ok') && String(rows[0]?.[0]).includes('slaves=1');
@@ -119,7 +119,8 @@ test(
     );
     await until('it hears', async () => {
       hints.length = 0;
-      await store.enqueue([newJob(`b-${performance.now()}`)]);
+      posts += 1;
+      await store.enqueue([newJob(`b-${posts}`)]);
       return hints.some(({ type }) => type === 'ready');
     });
     await assert.rejects(
