@@ -1,7 +1,8 @@
 /**
  * npm run bench:queue: the queue on each of its stores beside BullMQ on the same Redis, and pg-boss and graphile-worker
  * on the same Postgres, in one run. `-- --jobs 20000 --runs 3 --pending 1000,100000,1000000` are the defaults;
- * `--only redis` (or another store) leaves the others out, `--large` adds what a million finished jobs take.
+ * `--runs 0` leaves the comparison out, `--only redis` (or another store) the others. `--large` adds, in some ten minutes, what a million finished
+ * jobs take on disk or in memory, kept and forgotten.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
@@ -13,6 +14,7 @@ import type { Name } from './queue/contender.ts';
 import { installPeers } from './queue/peers.ts';
 import { type Figures, play } from './queue/round.ts';
 import { type AppendFsync, startServers } from './queue/servers.ts';
+import { type Growth, growth, type Sizes } from './queue/size.ts';
 import { quantile } from './stats.ts';
 
 type StoreName = 'sqlite' | 'postgres' | 'redis';
@@ -33,10 +35,12 @@ const { values } = parseArgs({
     pending: { type: 'string', default: '1000,100000,1000000' },
     only: { type: 'string' },
     large: { type: 'boolean', default: false },
+    'large-jobs': { type: 'string', default: '1000000' },
   },
 });
 const JOBS = Number(values.jobs);
 const RUNS = Number(values.runs);
+const LARGE = Number(values['large-jobs']);
 const PENDING = values.pending.split(',').filter(Boolean).map(Number);
 
 const MATCHES: readonly Match[] = [
@@ -108,7 +112,7 @@ try {
     `${JOBS.toLocaleString('en')} jobs, the median of ${RUNS} rounds each, in turns; × ahead is the median of the rounds' ratios. Postgres and SQLite with fsync; Redis with appendonly, appendfsync everysec where nothing else is said.`,
   );
   const wanted = MATCHES.filter(({ store }) => values.only === undefined || values.only === store);
-  for (const match of wanted) {
+  for (const match of RUNS > 0 ? wanted : []) {
     ended.signal.throwIfAborted();
     console.error(`${match.title} …`);
     show(match, await compare(match));
@@ -119,8 +123,13 @@ try {
     console.error(`claims from ${store} …`);
     claims[store] = claimRow(await claimCost(store, await fresh(store), PENDING));
   }
-  console.log('\na claim of 10 jobs, p50 (p99), ms, by the number that wait');
-  console.table(claims);
+  if (PENDING.length > 0) console.log('\na claim of 10 jobs, p50 (p99), ms, by the number that wait');
+  if (PENDING.length > 0) console.table(claims);
+  for (const store of values.large ? new Set(wanted.map(({ store }) => store)) : []) {
+    ended.signal.throwIfAborted();
+    console.error(`${store}, ${LARGE.toLocaleString('en')} finished jobs …`);
+    showGrowth(store, await growth(store, await fresh(store), LARGE));
+  }
 } finally {
   await servers.stop();
   rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
@@ -184,6 +193,22 @@ function throughput(
     { what: `${what}: CPU of the ${who}, µs`, of: (figures) => figures[key].own_cpu_us, better: 'less' },
     { what: `${what}: CPU of the server, µs`, of: (figures) => figures[key].server_cpu_us, better: 'less' },
   ];
+}
+
+function showGrowth(store: StoreName, { pruned, kept, pruned_per_s, after }: Growth): void {
+  const tenth = (LARGE / 10).toLocaleString('en');
+  const rows: Record<string, Record<string, string>> = {};
+  for (const [index, sizes] of pruned.entries()) {
+    rows[`${index + 1} × ${tenth} jobs, each forgotten`] = megabytes(sizes);
+  }
+  rows[`${LARGE.toLocaleString('en')} more, kept`] = megabytes(kept);
+  rows['those forgotten, too'] = megabytes(after);
+  console.log(`\n${store}, MB; it forgets ${figure(pruned_per_s)} jobs/s`);
+  console.table(rows);
+}
+
+function megabytes(sizes: Sizes): Record<string, string> {
+  return Object.fromEntries(Object.entries(sizes).map(([of, bytes]) => [of, (bytes / 2 ** 20).toFixed(1)]));
 }
 
 function claimRow(figures: readonly ClaimFigures[]): Record<string, string> {
