@@ -172,17 +172,15 @@ class PostgresStore implements Store {
       ready: boolean,
       finished: string,
     ];
+    const sorted = order === null ? jobs : order.flatMap((index) => jobs[index] ?? []);
+    const ranks = new Map(jobs.map(({ job_id }, index) => [job_id, index + 1]));
     const [verdict, which, seqs, cancelled, now, ready, finished] = await this.#row<Row>(this.#sql.postTied, [
-      ...columns(jobs),
-      jobs.map(({ limit }) => limit),
-      jobs.map(({ key }) => key),
-      jobs.map(({ key_concurrency }) => key_concurrency),
-      jobs.map(({ after }) =>
-        after.length === 0
-          ? null
-          : JSON.stringify(after.map(({ job_id, on_failure }) => [job_id, on_failure])),
-      ),
-      (order ?? [...jobs.keys()]).map((index) => index + 1),
+      ...columns(sorted),
+      sorted.map(({ limit }) => limit),
+      sorted.map(({ key }) => key),
+      sorted.map(({ key_concurrency }) => key_concurrency),
+      sorted.map(({ after }) => edges(after, ranks)),
+      sorted.map(({ job_id }) => ranks.get(job_id)),
       group?.group_id ?? null,
       group?.concurrency ?? null,
       this.#clockOffset(),
@@ -198,6 +196,8 @@ class PostgresStore implements Store {
   }
 
   async retry(job_id: string): Promise<Job> {
+    // What was posted before it comes before it.
+    await this.#posting.underWay();
     type Row = [
       verdict: 'ok' | 'unknown' | 'active' | 'finished',
       seq: number,
@@ -262,8 +262,8 @@ class PostgresStore implements Store {
     // The second of a lease that is given twice finds it ended. Rows are locked in one order by all.
     const first = firstOfEach(indexed, ({ lease }) => lease);
     const sorted = [...first].sort((one, other) => one.lease.fence - other.lease.fence);
-    const [states, ready, finished] = await this.#row<
-      [states: (JobState | null)[], ready: boolean, finished: string]
+    const [indexes, states, ready, finished] = await this.#row<
+      [indexes: number[], states: JobState[], ready: boolean, finished: string]
     >(this.#sql.finish, [
       ...leaseColumns(sorted.map(({ lease }) => lease)),
       sorted.map(({ outcome }) => outcome.state),
@@ -274,10 +274,11 @@ class PostgresStore implements Store {
     ]);
     const verdicts = ends.map((): JobState | null => null);
     const ended: string[] = [];
-    for (const [at, { index, lease }] of sorted.entries()) {
-      const state = states[at] ?? null;
-      verdicts[index] = state;
-      if (state !== null && isFinal(state)) ended.push(lease.job_id);
+    for (const [at, state] of states.entries()) {
+      const end = sorted[(indexes[at] ?? 0) - 1];
+      if (end === undefined) throw new Error('an end was judged that nobody asked for');
+      verdicts[end.index] = state;
+      if (isFinal(state)) ended.push(end.lease.job_id);
     }
     this.#hints.tell({
       ready,
@@ -564,6 +565,14 @@ function asPosted(
     started_at: null,
     finished_at: isCancelled ? now : null,
   };
+}
+
+/** JSON: [[job_id, on_failure, place in the batch from 1, or null], ...]; null where there are none. */
+function edges(after: CheckedJob['after'], ranks: ReadonlyMap<string, number>): string | null {
+  if (after.length === 0) return null;
+  return JSON.stringify(
+    after.map(({ job_id, on_failure }) => [job_id, on_failure, ranks.get(job_id) ?? null]),
+  );
 }
 
 function isFinal(state: JobState): boolean {

@@ -29,6 +29,7 @@ export class Posting {
   readonly #clockOffset: () => number;
   #singles: Single[] = [];
   #posting: Promise<void> | undefined;
+  #last: Promise<unknown> | undefined;
 
   constructor(pool: Pool, sql: Statements, clockOffset: () => number) {
     this.#pool = pool;
@@ -38,14 +39,16 @@ export class Posting {
 
   /** Posts plain jobs: null for each whose id is active. Unless `each`, none of them is posted then. */
   async post(jobs: readonly CheckedJob[], each: boolean): Promise<readonly (Posted | null)[]> {
-    const [row] = await this.#pool.call<[seqs: readonly (number | null)[], now: number]>(this.#sql.post, [
+    const [row] = await this.#pool.call<[indexes: number[], seqs: number[], now: number]>(this.#sql.post, [
       ...columns(jobs),
       each,
       this.#clockOffset(),
     ]);
     if (row === undefined) throw new Error('a post gave no answer');
-    const [seqs, now] = row;
-    return seqs.map((seq) => (seq === null ? null : { seq, now }));
+    const [indexes, seqs, now] = row;
+    const posted = jobs.map((): Posted | null => null);
+    for (const [at, index] of indexes.entries()) posted[index - 1] = { seq: seqs[at] ?? 0, now };
+    return posted;
   }
 
   /**
@@ -55,13 +58,19 @@ export class Posting {
   one(job: CheckedJob): Promise<Posted | null> {
     const { promise, resolve, reject } = Promise.withResolvers<Posted | null>();
     this.#singles.push({ job, resolve, reject });
+    this.#last = promise;
     this.#posting ??= this.#postSingles();
     return promise;
   }
 
-  /** Resolves when there are no singles left. */
+  /** Resolves when there are no single jobs left. */
   async settled(): Promise<void> {
     await this.#posting;
+  }
+
+  /** Resolves when the last of the single jobs given so far is posted or refused. */
+  async underWay(): Promise<void> {
+    await this.#last?.catch(() => {});
   }
 
   async #postSingles(): Promise<void> {

@@ -127,6 +127,7 @@ CREATE TABLE outcomes (
   failures    integer NOT NULL,
   grouped     boolean NOT NULL,
   state       text COLLATE "C" NOT NULL,
+  queue       text COLLATE "C" NOT NULL,
   worker      text,
   error       text NOT NULL,
   result      text                      -- JSON

@@ -21,14 +21,14 @@ export type Listed = keyof typeof LISTED;
 const SQL = {
   now: 'SELECT @now_ms($1)',
 
-  post: 'SELECT seqs, now_at FROM @post($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+  post: 'SELECT indexes, seqs, now_at FROM @post($1, $2, $3, $4, $5, $6, $7, $8, $9)',
   postTied: `
     SELECT verdict, which, seqs, cancelled, now_at, ready, finished
     FROM @post_tied($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
   runAgain: 'SELECT verdict, seq, ready, finished FROM @run_again($1, $2)',
 
   claim: 'SELECT * FROM @claim($1, $2, $3, $4, $5, $6)',
-  finish: 'SELECT states, ready, finished FROM @finish($1, $2, $3, $4, $5, $6, $7, $8)',
+  finish: 'SELECT indexes, states, ready, finished FROM @finish($1, $2, $3, $4, $5, $6, $7, $8)',
   renew: 'SELECT held, cancelled FROM @renew($1, $2, $3, $4, $5, $6)',
   release: 'SELECT ready, finished FROM @release($1, $2, $3, $4)',
   recover: 'SELECT how, job_id, attempt, fence, ready, finished FROM @recover($1, $2)',

@@ -39,15 +39,13 @@ BEGIN
         ORDER BY due_at, place LIMIT greatest(0, least(q.jobs, v_left)) FOR UPDATE SKIP LOCKED
       ) c ORDER BY c.due_at, c.place LIMIT v_left
     ), gone AS (
-      DELETE FROM waiting w USING picked p WHERE w.seq = p.seq RETURNING w.*
+      DELETE FROM waiting WHERE seq = ANY (ARRAY(SELECT seq FROM picked)) RETURNING *
     ), started AS (
       INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
         attempt, failures, crashes, tied, job_id, queue, worker, error)
       SELECT nextval('fences'), g.seq, p_now + p_lease_ms, p_now, g.due_at, g.place, 0, 0, 0, g.priority, g.attempt + 1,
-        g.failures, g.crashes, g.tied, g.job_id, g.queue, p_worker, g.error
-      FROM (
-        SELECT gone.*, j.job_id FROM gone JOIN jobs j ON j.seq = gone.seq ORDER BY gone.due_at, gone.place
-      ) g
+        g.failures, g.crashes, g.tied, (SELECT job_id FROM jobs j WHERE j.seq = g.seq), g.queue, p_worker, g.error
+      FROM (SELECT * FROM gone ORDER BY due_at, place) g
       RETURNING fence
     ), tallied AS (
       INSERT INTO tallies (queue, state, jobs)
@@ -243,7 +241,9 @@ BEGIN
     SELECT NULL::bigint, j.seq, j.job_id::text, j.task::text, j.queue::text, j.payload, j.priority, j.eta, j.retries,
       l.attempt, l.failures, l.fence, j.group_id::text, j.parents, j.limit_name::text, j.key::text, j.key_concurrency,
       l.error, j.created_at, l.due_at, l.started_at
-    FROM unnest(v_fences) f (fence) JOIN leases l ON l.fence = f.fence JOIN jobs j ON j.seq = l.seq;
+    FROM unnest(v_fences) f (fence),
+      LATERAL (SELECT * FROM leases x WHERE x.fence = f.fence OFFSET 0) l,
+      LATERAL (SELECT * FROM jobs x WHERE x.seq = l.seq OFFSET 0) j;
 END`,
   ),
 ].join('\n');

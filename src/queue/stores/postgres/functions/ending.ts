@@ -23,14 +23,14 @@ BEGIN
   END LOOP;
   SELECT * INTO j FROM jobs WHERE seq = p_seq;
   IF l.seq IS NOT NULL THEN
-    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, worker, error, result)
-    VALUES (p_seq, p_now, l.due_at, l.started_at, l.fence, l.attempt, l.failures, j.group_seq IS NOT NULL, p_state, l.worker,
+    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, queue, worker, error, result)
+    VALUES (p_seq, p_now, l.due_at, l.started_at, l.fence, l.attempt, l.failures, j.group_seq IS NOT NULL, p_state, j.queue, l.worker,
       p_error, p_result);
     PERFORM tally(j.queue, 'STARTED', p_state);
     PERFORM free_slots(l);
   ELSE
-    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, worker, error, result)
-    VALUES (p_seq, p_now, w.due_at, w.started_at, w.fence, w.attempt, w.failures, j.group_seq IS NOT NULL, p_state, w.worker,
+    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, queue, worker, error, result)
+    VALUES (p_seq, p_now, w.due_at, w.started_at, w.fence, w.attempt, w.failures, j.group_seq IS NOT NULL, p_state, j.queue, w.worker,
       p_error, p_result);
     PERFORM tally(j.queue, CASE WHEN w.retrying THEN 'RETRY' ELSE 'PENDING' END, p_state);
     IF w.hold = 4 THEN DELETE FROM dependencies WHERE child_seq = p_seq; END IF;
@@ -71,7 +71,8 @@ END`,
     `
 DECLARE
   -- Not recursive: a chain may be long.
-  v_cancelled bigint[];
+  v_cancelled bigint[] := '{}';
+  v_at integer := 0;
   v_edge record;
 BEGIN
   IF NOT end_one(p_seq, p_state, p_error, p_result, p_now) THEN RETURN; END IF;
@@ -82,9 +83,9 @@ BEGIN
       v_cancelled := v_cancelled || v_edge.child_seq;
     END IF;
   END LOOP;
-  WHILE cardinality(v_cancelled) > 0 LOOP
-    p_seq := v_cancelled[1];
-    v_cancelled := v_cancelled[2:];
+  WHILE v_at < cardinality(v_cancelled) LOOP
+    v_at := v_at + 1;
+    p_seq := v_cancelled[v_at];
     CONTINUE WHEN NOT end_one(p_seq, 'CANCELLED', '', NULL, p_now);
     FOR v_edge IN DELETE FROM dependencies WHERE parent_seq = p_seq RETURNING child_seq, on_failure LOOP
       IF v_edge.on_failure = 'run' THEN

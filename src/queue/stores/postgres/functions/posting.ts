@@ -31,10 +31,11 @@ BEGIN
 END`,
   ),
 
-  // Jobs without parents, group, limit and key. Of p_each those are left out whose ids are active, else all of them.
+  // Jobs without parents, group, limit and key. Those whose ids are active are left out, and unless p_each then all are.
+  // Gives the indexes of those posted, from 1, and their seqs.
   entry(
     `post(p_ids text[], p_tasks text[], p_queues text[], p_payloads text[], p_priorities integer[], p_etas bigint[],
-       p_retries bigint[], p_each boolean, p_offset bigint, OUT seqs bigint[], OUT now_at bigint)`,
+       p_retries bigint[], p_each boolean, p_offset bigint, OUT indexes integer[], OUT seqs bigint[], OUT now_at bigint)`,
     `
 DECLARE
   v_runs integer[] := next_runs(p_ids);
@@ -55,8 +56,7 @@ BEGIN
   ), tallied AS (
     INSERT INTO tallies (queue, state, jobs) SELECT queue, 'PENDING', count(*) FROM given GROUP BY queue
   )
-  SELECT array_agg(g.seq ORDER BY u.index) INTO seqs
-  FROM generate_subscripts(p_ids, 1) u (index) LEFT JOIN given g ON g.index = u.index;
+  SELECT coalesce(array_agg(index), '{}'), coalesce(array_agg(seq), '{}') INTO indexes, seqs FROM given;
 END`,
   ),
 
@@ -78,11 +78,11 @@ BEGIN
   END LOOP;
 END`,
   ),
-  // Jobs that have to do with others. p_after: of each JSON [[job_id, on_failure], ...] or null; p_order: their indexes
-  // from 1, parents first.
+  // Jobs that have to do with others, parents first; p_ranks: their places in the order posted, from 1. p_after: of each JSON
+  // [[job_id, on_failure, rank of a parent of the same batch or null], ...] or null.
   entry(
     `post_tied(p_ids text[], p_tasks text[], p_queues text[], p_payloads text[], p_priorities integer[], p_etas bigint[],
-       p_retries bigint[], p_limits text[], p_keys text[], p_concurrencies bigint[], p_after text[], p_order integer[],
+       p_retries bigint[], p_limits text[], p_keys text[], p_concurrencies bigint[], p_after text[], p_ranks integer[],
        p_group text, p_group_concurrency bigint, p_offset bigint,
        OUT verdict text, OUT which text, OUT seqs bigint[], OUT cancelled integer[], OUT now_at bigint, OUT ready boolean,
        OUT finished text)`,
@@ -92,14 +92,13 @@ DECLARE
   v_group_seq bigint;
   v_group_pool bigint := 0;
   v_outside jsonb := '{}';
+  v_job record;
   v_edge record;
   v_parent bigint;
   v_state text;
-  v_index integer;
   v_parents jsonb;
-  v_doomed boolean;
-  v_key bigint;
-  v_pools bigint[] := '{}';
+  v_doomed boolean[] := array_fill(false, ARRAY[cardinality(p_ids)]);
+  v_pool bigint;
   w waiting;
 BEGIN
   PERFORM lock_ties();
@@ -120,9 +119,8 @@ BEGIN
   END IF;
   FOR v_edge IN
     SELECT DISTINCT e.value ->> 0 AS job_id FROM unnest(p_after) a (edges), jsonb_array_elements(a.edges::jsonb) e
-    WHERE a.edges IS NOT NULL
+    WHERE a.edges IS NOT NULL AND e.value ->> 2 IS NULL
   LOOP
-    CONTINUE WHEN v_edge.job_id = ANY (p_ids);
     SELECT seq INTO v_parent FROM jobs WHERE job_id = v_edge.job_id ORDER BY run DESC LIMIT 1;
     v_state := CASE WHEN FOUND THEN tie(v_parent) END;
     IF v_state IS NULL THEN
@@ -143,69 +141,69 @@ BEGIN
       VALUES (v_group_pool, 'group', v_group_seq::text, p_group_concurrency);
     END IF;
   END IF;
-  SELECT array_agg(nextval('places') ORDER BY i) INTO seqs FROM generate_subscripts(p_ids, 1) i;
-  cancelled := '{}';
+  SELECT array_agg(nextval('places')) INTO seqs FROM generate_subscripts(p_ids, 1);
+  INSERT INTO tallies (queue, state, jobs) SELECT q.queue, 'PENDING', count(*) FROM unnest(p_queues) q (queue) GROUP BY 1;
   -- What the last one says of a key holds.
-  FOR v_index IN 1..cardinality(p_ids) LOOP
-    v_key := 0;
-    IF p_keys[v_index] IS NOT NULL THEN
-      v_key := pool_of('key', p_keys[v_index]);
-      UPDATE pools SET unfinished = unfinished + 1 WHERE pool = v_key;
-      PERFORM set_capacity(v_key, p_concurrencies[v_index]);
-    END IF;
-    v_pools := v_pools || v_key;
+  FOR v_job IN
+    SELECT k.key, k.concurrency FROM unnest(p_keys, p_concurrencies, p_ranks) k (key, concurrency, rank)
+    WHERE k.key IS NOT NULL ORDER BY k.rank
+  LOOP
+    v_pool := pool_of('key', v_job.key);
+    UPDATE pools SET unfinished = unfinished + 1 WHERE pool = v_pool;
+    PERFORM set_capacity(v_pool, v_job.concurrency);
   END LOOP;
-  FOREACH v_index IN ARRAY p_order LOOP
+  FOR v_job IN
+    SELECT * FROM unnest(p_ids, p_tasks, p_queues, p_payloads, p_priorities, p_etas, p_retries, p_limits, p_keys,
+      p_concurrencies, p_after, p_ranks, v_runs)
+      j (job_id, task, queue, payload, priority, eta, retries, limit_name, key, concurrency, after, rank, run)
+  LOOP
     w := NULL;
+    w.seq := seqs[v_job.rank];
     w.waits := 0;
-    v_doomed := false;
     v_parents := NULL;
-    IF p_after[v_index] IS NOT NULL THEN
+    IF v_job.after IS NOT NULL THEN
       v_parents := '[]';
       FOR v_edge IN
-        SELECT e.value ->> 0 AS job_id, e.value ->> 1 AS on_failure
-        FROM jsonb_array_elements(p_after[v_index]::jsonb) WITH ORDINALITY e (value, index) ORDER BY e.index
+        SELECT e.value ->> 0 AS job_id, e.value ->> 1 AS on_failure, (e.value ->> 2)::integer AS rank
+        FROM jsonb_array_elements(v_job.after::jsonb) WITH ORDINALITY e (value, index) ORDER BY e.index
       LOOP
-        IF v_outside ? v_edge.job_id THEN
+        IF v_edge.rank IS NULL THEN
           v_parent := (v_outside -> v_edge.job_id ->> 0)::bigint;
           v_state := v_outside -> v_edge.job_id ->> 1;
         ELSE
-          v_parent := seqs[array_position(p_ids, v_edge.job_id)];
-          v_state := CASE WHEN array_position(p_ids, v_edge.job_id) = ANY (cancelled) THEN 'CANCELLED' ELSE 'PENDING' END;
+          v_parent := seqs[v_edge.rank];
+          v_state := CASE WHEN v_doomed[v_edge.rank] THEN 'CANCELLED' ELSE 'PENDING' END;
         END IF;
         v_parents := v_parents || jsonb_build_array(jsonb_build_array(v_edge.job_id, v_edge.on_failure, v_parent));
         IF v_state IN ('PENDING', 'STARTED') THEN
           w.waits := w.waits + 1;
-          INSERT INTO dependencies VALUES (v_parent, seqs[v_index], v_edge.on_failure);
+          INSERT INTO dependencies VALUES (v_parent, w.seq, v_edge.on_failure);
         ELSIF v_state <> 'SUCCESS' AND v_edge.on_failure = 'cancel' THEN
-          v_doomed := true;
+          v_doomed[v_job.rank] := true;
         END IF;
       END LOOP;
     END IF;
     INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at, group_seq, group_id,
       limit_name, key, key_concurrency, parents)
-    VALUES (seqs[v_index], p_ids[v_index], v_runs[v_index], p_tasks[v_index], p_queues[v_index], p_payloads[v_index],
-      p_priorities[v_index], p_etas[v_index], p_retries[v_index], now_at, v_group_seq, p_group,
-      p_limits[v_index], p_keys[v_index], p_concurrencies[v_index], v_parents::text);
-    w.seq := seqs[v_index];
-    w.queue := p_queues[v_index];
-    w.priority := p_priorities[v_index];
-    w.due_at := greatest(coalesce(p_etas[v_index], 0), now_at);
+    VALUES (w.seq, v_job.job_id, v_job.run, v_job.task, v_job.queue, v_job.payload, v_job.priority, v_job.eta,
+      v_job.retries, now_at, v_group_seq, p_group, v_job.limit_name, v_job.key, v_job.concurrency, v_parents::text);
+    w.queue := v_job.queue;
+    w.priority := v_job.priority;
+    w.due_at := greatest(coalesce(v_job.eta, 0), now_at);
     w.place := w.seq;
     w.group_pool := v_group_pool;
     w.limit_pool := 0;
-    IF p_limits[v_index] IS NOT NULL THEN
-      w.limit_pool := pool_of('limit', p_limits[v_index]);
+    w.key_pool := 0;
+    IF v_job.limit_name IS NOT NULL THEN
+      w.limit_pool := pool_of('limit', v_job.limit_name);
       UPDATE pools SET unfinished = unfinished + 1 WHERE pool = w.limit_pool;
     END IF;
-    w.key_pool := v_pools[v_index];
+    IF v_job.key IS NOT NULL THEN w.key_pool := pool_of('key', v_job.key); END IF;
     PERFORM begin_to_wait(w, now_at);
-    PERFORM tally(w.queue, NULL, 'PENDING');
-    IF v_doomed THEN
-      cancelled := cancelled || v_index;
-      PERFORM end_job(w.seq, 'CANCELLED', '', NULL, now_at);
-    END IF;
+    IF v_doomed[v_job.rank] THEN PERFORM end_job(w.seq, 'CANCELLED', '', NULL, now_at); END IF;
   END LOOP;
+  SELECT coalesce(array_agg(d.rank), '{}') INTO cancelled
+  FROM unnest(v_doomed) WITH ORDINALITY d (is_doomed, rank) WHERE d.is_doomed;
   verdict := 'ok';
   ready := noted('ready');
   finished := noted_finished();

@@ -15,13 +15,13 @@ BEGIN
     SELECT seq FROM outcomes WHERE finished_at < v_now - p_jobs_ms AND NOT grouped
     ORDER BY finished_at LIMIT p_step FOR UPDATE SKIP LOCKED
   ), ended AS (
-    DELETE FROM outcomes o USING old WHERE o.seq = old.seq RETURNING o.seq, o.state
+    DELETE FROM outcomes WHERE seq = ANY (ARRAY(SELECT seq FROM old)) RETURNING queue, state
   ), posted AS (
-    DELETE FROM jobs j USING ended e WHERE j.seq = e.seq RETURNING j.queue, e.state
+    DELETE FROM jobs WHERE seq = ANY (ARRAY(SELECT seq FROM old))
   ), tallied AS (
-    INSERT INTO tallies (queue, state, jobs) SELECT queue, state, -count(*) FROM posted GROUP BY 1, 2
+    INSERT INTO tallies (queue, state, jobs) SELECT queue, state, -count(*) FROM ended GROUP BY 1, 2
   )
-  SELECT count(*) INTO v_count FROM posted;
+  SELECT count(*) INTO v_count FROM ended;
   IF v_count > 0 THEN RETURN v_count; END IF;
 
   PERFORM lock_ties();
@@ -33,13 +33,13 @@ BEGIN
   WITH old AS (
     SELECT seq FROM jobs WHERE group_id = g.group_id AND group_seq = g.seq ORDER BY seq LIMIT p_step
   ), ended AS (
-    DELETE FROM outcomes o USING old WHERE o.seq = old.seq RETURNING o.seq, o.state
+    DELETE FROM outcomes WHERE seq = ANY (ARRAY(SELECT seq FROM old)) RETURNING queue, state
   ), posted AS (
-    DELETE FROM jobs j USING ended e WHERE j.seq = e.seq RETURNING j.queue, e.state
+    DELETE FROM jobs WHERE seq = ANY (ARRAY(SELECT seq FROM old))
   ), tallied AS (
-    INSERT INTO tallies (queue, state, jobs) SELECT queue, state, -count(*) FROM posted GROUP BY 1, 2
+    INSERT INTO tallies (queue, state, jobs) SELECT queue, state, -count(*) FROM ended GROUP BY 1, 2
   )
-  SELECT count(*) INTO v_count FROM posted;
+  SELECT count(*) INTO v_count FROM ended;
   -- A large group is gone for its users with the first step.
   IF v_count < p_step THEN
     DELETE FROM groups WHERE seq = g.seq;

@@ -2,60 +2,70 @@
 import { entry, helper } from './define.ts';
 
 export const RUNNING = [
-  // Ids that are given twice are left to the caller. Null for a job of the queue: not held.
+  // Leases that are given twice are left to the caller. Gives the indexes of those that were held, from 1, and what became
+  // of them.
   entry(
     `finish(p_fences bigint[], p_ids text[], p_attempts integer[], p_states text[], p_errors text[], p_results text[],
-       p_delays bigint[], p_offset bigint, OUT states text[], OUT ready boolean, OUT finished text)`,
+       p_delays bigint[], p_offset bigint, OUT indexes integer[], OUT states text[], OUT ready boolean, OUT finished text)`,
     `
 DECLARE
   v_now bigint;
   v_tied boolean;
   v_end record;
+  v_state text;
   v_delayed boolean;
 BEGIN
   -- The lock comes before any row: whether it is needed is asked first.
-  v_tied := EXISTS (SELECT 1 FROM unnest(p_fences) f (fence) JOIN leases l ON l.fence = f.fence WHERE l.tied);
+  v_tied := EXISTS (SELECT 1 FROM leases WHERE fence = ANY (p_fences) AND tied);
   IF v_tied THEN PERFORM lock_ties(); END IF;
   v_now := now_ms(p_offset);
   WITH ended AS (
-    DELETE FROM leases l
-    USING unnest(p_fences, p_ids, p_attempts, p_states, p_errors, p_results, p_delays)
-      WITH ORDINALITY e (fence, job_id, attempt, state, error, result, delay, index)
-    WHERE l.fence = e.fence AND l.job_id = e.job_id AND l.attempt = e.attempt AND NOT l.tied
-    RETURNING l.seq, l.fence, l.due_at, l.place, l.started_at, l.priority, l.attempt, l.failures, l.queue, l.worker, e.index,
-      e.delay, e.result, e.error, CASE
-        WHEN e.state IN ('SUCCESS', 'RETRY') AND l.cancel_requested THEN 'CANCELLED' ELSE e.state END AS state
+    SELECT l.*, e.index, e.delay, e.result, e.error AS last_error, CASE
+      WHEN e.state IN ('SUCCESS', 'RETRY') AND l.cancel_requested THEN 'CANCELLED' ELSE e.state END AS state
+    FROM unnest(p_fences, p_ids, p_attempts, p_states, p_errors, p_results, p_delays)
+      WITH ORDINALITY e (fence, job_id, attempt, state, error, result, delay, index),
+    LATERAL (
+      SELECT * FROM leases x
+      WHERE x.fence = e.fence AND x.job_id = e.job_id AND x.attempt = e.attempt AND NOT x.tied FOR UPDATE
+    ) l
+  ), gone AS (
+    DELETE FROM leases WHERE fence = ANY (ARRAY(SELECT fence FROM ended))
   ), kept AS (
-    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, worker, error, result)
-    SELECT seq, v_now, due_at, started_at, fence, attempt, failures, false, state, worker, error,
+    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, queue, worker,
+      error, result)
+    SELECT seq, v_now, due_at, started_at, fence, attempt, failures, false, state, queue, worker, last_error,
       CASE state WHEN 'SUCCESS' THEN result END
     FROM ended WHERE state <> 'RETRY'
   ), again AS (
     INSERT INTO waiting (seq, due_at, place, turn_at, turn, fence, started_at, priority, attempt, failures, hold, retrying,
       queue, worker, error)
     SELECT seq, v_now + delay, place, v_now + delay, place, fence, started_at, priority, attempt, failures + 1, 0, true,
-      queue, worker, error
+      queue, worker, last_error
     FROM ended WHERE state = 'RETRY'
   ), tallied AS (
     INSERT INTO tallies (queue, state, jobs)
     SELECT queue, state, count(*) FROM ended GROUP BY 1, 2
     UNION ALL SELECT queue, 'STARTED', -count(*) FROM ended GROUP BY 1
   )
-  SELECT array_agg(n.state ORDER BY f.index), count(n.state) FILTER (WHERE n.state = 'RETRY') > 0
-  INTO states, v_delayed
-  FROM generate_subscripts(p_fences, 1) f (index) LEFT JOIN ended n ON n.index = f.index;
-  IF array_position(states, NULL) IS NOT NULL THEN
+  SELECT coalesce(array_agg(index), '{}'), coalesce(array_agg(state), '{}'), coalesce(bool_or(state = 'RETRY'), false)
+  INTO indexes, states, v_delayed FROM ended;
+  IF cardinality(indexes) < cardinality(p_fences) THEN
     IF v_tied THEN
       FOR v_end IN
-        SELECT e.*, l.ctid FROM unnest(p_fences, p_ids, p_attempts, p_states, p_errors, p_results, p_delays)
+        SELECT e.* FROM unnest(p_fences, p_ids, p_attempts, p_states, p_errors, p_results, p_delays)
           WITH ORDINALITY e (fence, job_id, attempt, state, error, result, delay, index)
-        JOIN leases l ON l.fence = e.fence AND l.job_id = e.job_id AND l.attempt = e.attempt
-        WHERE states[e.index] IS NULL
+        WHERE EXISTS (
+          SELECT 1 FROM leases l WHERE l.fence = e.fence AND l.job_id = e.job_id AND l.attempt = e.attempt AND l.tied
+        )
         ORDER BY e.index
       LOOP
-        states[v_end.index] := finish_one(v_end.fence, v_end.state, v_end.error, v_end.result, v_end.delay, v_now);
+        v_state := finish_one(v_end.fence, v_end.state, v_end.error, v_end.result, v_end.delay, v_now);
+        IF v_state IS NOT NULL THEN
+          indexes := indexes || v_end.index::integer;
+          states := states || v_state;
+        END IF;
       END LOOP;
-    ELSIF EXISTS (SELECT 1 FROM unnest(p_fences) f (fence) JOIN leases l ON l.fence = f.fence WHERE l.tied) THEN
+    ELSIF EXISTS (SELECT 1 FROM leases WHERE fence = ANY (p_fences) AND tied) THEN
       -- Tied since it was asked. All is undone, and the caller tries again.
       RAISE EXCEPTION 'a job was tied to another' USING ERRCODE = '40001';
     END IF;
@@ -90,15 +100,20 @@ END`,
     `renew(p_fences bigint[], p_ids text[], p_attempts integer[], p_progress text[], p_lease_ms bigint, p_offset bigint,
        OUT held bigint[], OUT cancelled bigint[])`,
     `
+DECLARE
+  v_cancelled boolean;
+  v_expires_at bigint := now_ms(p_offset) + p_lease_ms;
 BEGIN
-  WITH renewed AS (
-    UPDATE leases l SET expires_at = now_ms(p_offset) + p_lease_ms, progress = coalesce(e.progress, l.progress)
-    FROM unnest(p_fences, p_ids, p_attempts, p_progress) e (fence, job_id, attempt, progress)
-    WHERE l.fence = e.fence AND l.job_id = e.job_id AND l.attempt = e.attempt
-    RETURNING l.fence, l.cancel_requested
-  )
-  SELECT coalesce(array_agg(fence), '{}'), coalesce(array_agg(fence) FILTER (WHERE cancel_requested), '{}')
-  INTO held, cancelled FROM renewed;
+  held := '{}';
+  cancelled := '{}';
+  FOR v_index IN 1..cardinality(p_fences) LOOP
+    UPDATE leases SET expires_at = v_expires_at, progress = coalesce(p_progress[v_index], progress)
+    WHERE fence = p_fences[v_index] AND job_id = p_ids[v_index] AND attempt = p_attempts[v_index]
+    RETURNING cancel_requested INTO v_cancelled;
+    CONTINUE WHEN NOT FOUND;
+    held := held || p_fences[v_index];
+    IF v_cancelled THEN cancelled := cancelled || p_fences[v_index]; END IF;
+  END LOOP;
 END`,
   ),
   entry(
