@@ -59,3 +59,20 @@ test('of a crowd that waits for one slot claims look at one a lane, once', async
   assert.deepEqual(await s.claimIds(), ['key-1-0']);
   assert.equal(count('waiting', 'held_by IS NULL'), 0);
 });
+
+test('a clock that is set back holds up no key that was served before', async (t) => {
+  const { s } = await opened(t);
+  s.advance(3_600_000);
+  await s.post('before', { key: 'k' });
+  assert.deepEqual(await s.claimIds(), ['before']);
+  s.advance(-3_600_000);
+  await s.postAll([
+    { job_id: 'a', key: 'k' },
+    { job_id: 'b', key: 'k' },
+    { job_id: 'later', key: 'other', eta: Date.now() + 60_000 },
+  ]);
+  assert.deepEqual(await s.claimIds(), ['a', 'b']);
+  s.advance(61_000);
+  await s.post('c', { key: 'k' });
+  assert.deepEqual(await s.claimIds(), ['later', 'c']);
+});

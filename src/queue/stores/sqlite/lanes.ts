@@ -76,11 +76,15 @@ export interface Place {
   readonly place: number;
 }
 
-/** A job in play, with the turn on record. */
-export interface InPlay extends Place {
-  readonly lane: number;
+interface Turn {
   readonly turn_at: number;
+  /** Orders those of the same time. */
   readonly turn: number;
+}
+
+/** A job in play, with the turn on record. */
+export interface InPlay extends Place, Turn {
+  readonly lane: number;
 }
 
 /** The lane for jobs with these demands, found or made; null if they have none. They are to `join` it. */
@@ -123,9 +127,9 @@ export function wait(session: Session, lane: number, job: Place): void {
     return;
   }
   const { queue, priority, key } = laneBy(session, lane);
-  const turn = key === NONE ? undefined : turnOf(poolBy(session, key), { turn_at: due_at, turn: place });
-  const { turn_at = due_at, turn: turn_place = place } = turn ?? {};
-  session.run(SQL.insertWaiting, job.seq, lane, queue, priority, due_at, place, turn_at, turn_place, null);
+  const own = { turn_at: due_at, turn: place };
+  const { turn_at, turn } = key === NONE ? own : laterOf(session, poolBy(session, key), own);
+  session.run(SQL.insertWaiting, job.seq, lane, queue, priority, due_at, place, turn_at, turn, null);
   session.happened.ready = true;
 }
 
@@ -143,9 +147,9 @@ export function take(session: Session, job: InPlay): boolean {
   const lane = laneBy(session, job.lane);
   const pools = lane.pools.map((pool) => poolBy(session, pool));
   const key = pools.find(({ pool }) => pool === lane.key);
-  const turn = key === undefined ? undefined : turnOf(key, job);
+  const turn = key === undefined ? job : laterOf(session, key, job);
   const full = pools.find((pool) => !isFree(pool));
-  if (turn !== undefined) {
+  if (turn !== job) {
     session.run(SQL.putInPlay, job.seq, turn.turn_at, turn.turn);
   } else if (full !== undefined) {
     hold(session, job, full.pool);
@@ -160,10 +164,15 @@ export function take(session: Session, job: InPlay): boolean {
   return false;
 }
 
-/** The turn that a job of the key has by now, if that is later than the one on record. */
-function turnOf({ served_at, served }: Pool, { turn_at, turn }: { turn_at: number; turn: number }) {
-  const isLater = served_at > turn_at || (served_at === turn_at && served > turn);
-  return isLater ? { turn_at: served_at, turn: served } : undefined;
+/**
+ * The turn that a job of the key has by now: the one on record, if the key was not served since. It is never in
+ * the future: after the clock was set back, what was served before must not wait until it is that late again.
+ */
+function laterOf<T extends Turn>(session: Session, { served_at, served }: Pool, onRecord: T): T | Turn {
+  const { turn_at, turn } = onRecord;
+  const at = Math.min(served_at, session.now);
+  const isServedLater = at > turn_at || (at === turn_at && served > turn);
+  return isServedLater ? { turn_at: at, turn: served } : onRecord;
 }
 
 /** Moves the turn of a key on, and brings the next of the lane in play at that turn. */
