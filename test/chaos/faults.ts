@@ -2,6 +2,8 @@
 
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as delay } from 'node:timers/promises';
+import { redis } from '../../scripts/services/redis-client.ts';
+import { type PrivateServer, setReadOnly } from '../support/private-server.ts';
 import type { World } from './world.ts';
 
 /** Every so often a worker is killed, and the store is hurt, ms. */
@@ -93,6 +95,14 @@ export class Faults {
         },
       ],
       [
+        'read-only for 6 s',
+        async () => {
+          await refuseWrites(server, true);
+          await delay(6_000);
+          await refuseWrites(server, false);
+        },
+      ],
+      [
         'half-open, then gone, for 15 s',
         async () => {
           proxy.freeze();
@@ -107,6 +117,13 @@ export class Faults {
   async #pause(milliseconds: number): Promise<boolean> {
     return delay(milliseconds, true, { signal: this.#over.signal }).catch(() => false);
   }
+}
+
+/** As one that has become a standby, or has lost its replicas. */
+async function refuseWrites(server: PrivateServer, on: boolean): Promise<void> {
+  if (server.engine.name === 'redis') {
+    await redis(server.dsn, ['CONFIG', 'SET', 'min-replicas-to-write', on ? '1' : '0']);
+  } else await setReadOnly(server, on);
 }
 
 async function locked(file: string, milliseconds: number): Promise<void> {
