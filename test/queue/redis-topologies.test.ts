@@ -117,7 +117,8 @@ test(
       'it reads',
       async () => (await first.states(['a']).catch(ignoreUnavailable))?.[0] === 'SUCCESS',
     );
-    await until('it hears', async () => {
+    let posts = 0;
+  await until('it hears', async () => {
       hints.length = 0;
       posts += 1;
       await store.enqueue([newJob(`b-${posts}`)]);
