@@ -118,11 +118,11 @@ test(
       async () => (await first.states(['a']).catch(ignoreUnavailable))?.[0] === 'SUCCESS',
     );
     let posts = 0;
-  await until('it hears', async () => {
-      hints.length = 0;
+    await until('it hears of an end', async () => {
       posts += 1;
       await store.enqueue([newJob(`b-${posts}`)]);
-      return hints.some(({ type }) => type === 'ready');
+      await store.cancel(`b-${posts}`);
+      return hints.some((hint) => hint.type === 'finished' && hint.job_id?.startsWith('b-'));
     });
     await assert.rejects(
       openRedisStore({ ...options, sentinel: { name: 'nobody' }, connect_timeout_ms: 500 }),
