@@ -50,6 +50,8 @@ export interface PostgresStoreOptions {
   readonly max_active?: number;
   /** The longest that making a connection, or waiting for a free one, may take, ms. Default 5 s. */
   readonly connect_timeout_ms?: number;
+  /** How long an answer is waited for before the connection is given up, ms. Default 10 s. */
+  readonly command_timeout_ms?: number;
   /** How often it is asked for news while it cannot be listened to, ms. Default 500. */
   readonly poll_ms?: number;
   /** Where to LISTEN if `dsn` leads to a connection pooler. */
@@ -78,11 +80,23 @@ const MOST_SUMS = 200;
  */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<Store> {
   const { dsn, schema = 'dungbeetle', max_active = 10, connect_timeout_ms = 5_000 } = options;
-  const { poll_ms = 500, listen_dsn, clockOffset = () => 0, onWarning = () => {} } = options;
+  const {
+    command_timeout_ms = 10_000,
+    poll_ms = 500,
+    listen_dsn,
+    clockOffset = () => 0,
+    onWarning = () => {},
+  } = options;
   checkSchema(schema);
   const config = configOf(dsn);
   const listen = listen_dsn === undefined ? null : configOf(listen_dsn);
-  const pool = new Pool({ config, connect_timeout_ms, max_active, application_name: 'dungbeetle' });
+  const pool = new Pool({
+    config,
+    connect_timeout_ms,
+    command_timeout_ms,
+    max_active,
+    application_name: 'dungbeetle',
+  });
   try {
     const store_id = await pool.use((connection) => migrate(connection, schema));
     const hints = new Hints({
@@ -92,6 +106,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
       listen,
       config,
       connect_timeout_ms,
+      command_timeout_ms,
       poll_ms,
       onWarning,
     });

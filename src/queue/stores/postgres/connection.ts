@@ -4,10 +4,6 @@ import pg from 'pg';
 import type { PostgresConfig } from '../../../util/postgres/dsn.ts';
 import { tryWays, type Way } from '../../../util/postgres/ways.ts';
 
-/** The longest that a call takes on the server. The store's own take milliseconds. */
-const STATEMENT_TIMEOUT_MS = 8_000;
-/** How long an answer is waited for before the connection is given up: longer than the server lets a call take, ms. */
-export const ANSWER_TIMEOUT_MS = 10_000;
 /** How long a silent connection is trusted before the kernel asks, ms. */
 const KEEPALIVE_MS = 10_000;
 
@@ -34,6 +30,8 @@ export interface ConnectionOptions {
   readonly config: PostgresConfig;
   /** The longest that making a connection may take in all, ms. */
   readonly connect_timeout_ms: number;
+  /** How long an answer is waited for before the connection is given up, ms. */
+  readonly command_timeout_ms: number;
   readonly application_name: string;
 }
 
@@ -43,21 +41,20 @@ export class Connection {
   readonly isPooled: boolean;
   /** Called once, when it is of no use any more. */
   onLost: (() => void) | undefined;
+  readonly #command_timeout_ms: number;
   #isLost = false;
 
-  private constructor(client: pg.Client, isPooled: boolean) {
+  private constructor(client: pg.Client, isPooled: boolean, command_timeout_ms: number) {
     this.#client = client;
+    this.#command_timeout_ms = command_timeout_ms;
     this.isPooled = isPooled;
     // 'end' follows every error.
     client.on('end', () => this.#lose());
   }
 
   /** Rejects with what the server, the network or TLS said. */
-  static async open({
-    config,
-    connect_timeout_ms,
-    application_name,
-  }: ConnectionOptions): Promise<Connection> {
+  static async open(options: ConnectionOptions): Promise<Connection> {
+    const { config, connect_timeout_ms, command_timeout_ms, application_name } = options;
     const clock = new AbortController();
     const timer = setTimeout(
       () => clock.abort(new Error(`no answer within ${connect_timeout_ms / 1000} s`)),
@@ -65,23 +62,31 @@ export class Connection {
     );
     const named = { ...config, application_name: config.application_name ?? application_name };
     try {
-      return await tryWays(config, clock.signal, (way) => openOne(named, way, clock.signal));
+      return await tryWays(config, clock.signal, (way) =>
+        openOne(named, way, command_timeout_ms, clock.signal),
+      );
     } finally {
       clearTimeout(timer);
     }
   }
 
-  static async of(client: pg.Client, settings: Readonly<Record<string, string>>): Promise<Connection> {
+  static async of(
+    client: pg.Client,
+    settings: Readonly<Record<string, string>>,
+    command_timeout_ms: number,
+  ): Promise<Connection> {
     const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     // A pooler makes up process ids of its own. What was set on its sessions would stay for others.
     const isPooled = rows[0]?.pid !== processId(client);
     if (!isPooled) {
-      const wanted = { statement_timeout: String(STATEMENT_TIMEOUT_MS), ...settings };
+      // So that the server's own answer comes before that.
+      const statement_timeout = String(Math.ceil(command_timeout_ms * 0.8));
+      const wanted = { statement_timeout, ...settings };
       await client.query('SELECT set_config(name, value, false) FROM json_each_text($1) AS s (name, value)', [
         JSON.stringify(wanted),
       ]);
     }
-    return new Connection(client, isPooled);
+    return new Connection(client, isPooled, command_timeout_ms);
   }
 
   get isLost(): boolean {
@@ -93,7 +98,7 @@ export class Connection {
    * then not known.
    */
   async query<Row extends readonly unknown[]>(text: string, values: readonly unknown[]): Promise<Row[]> {
-    const timer = setTimeout(() => this.destroy(), ANSWER_TIMEOUT_MS);
+    const timer = setTimeout(() => this.destroy(), this.#command_timeout_ms);
     try {
       const { rows } = await this.#client.query<Row[number][]>({
         text,
@@ -139,6 +144,7 @@ export class Connection {
 async function openOne(
   { tls: _, settings, connect_timeout_ms: __, ...config }: PostgresConfig,
   ssl: Way,
+  command_timeout_ms: number,
   signal: AbortSignal,
 ): Promise<Connection> {
   const client = new pg.Client({
@@ -157,7 +163,7 @@ async function openOne(
   try {
     signal.throwIfAborted();
     await client.connect();
-    const connection = await Connection.of(client, settings);
+    const connection = await Connection.of(client, settings, command_timeout_ms);
     signal.throwIfAborted();
     return connection;
   } catch (error) {

@@ -9,8 +9,6 @@ import type { Hint } from '../../store.ts';
 import { Connection } from './connection.ts';
 import type { Pool } from './pool.ts';
 
-/** How often the listener's connection is asked whether it is still there, and how long it has to answer, ms. */
-const KEEPALIVE_MS = 5_000;
 /** Between two tries to listen, ms. */
 const RETRY_MS = 500;
 /** A payload has less than 8,000 bytes. */
@@ -33,6 +31,8 @@ export interface HintsOptions {
   readonly listen: PostgresConfig | null;
   readonly config: PostgresConfig;
   readonly connect_timeout_ms: number;
+  /** Of this the listener's connection is silent for half before it is asked whether it is still there. */
+  readonly command_timeout_ms: number;
   readonly poll_ms: number;
   readonly onWarning: (message: string) => void;
 }
@@ -162,10 +162,11 @@ export class Hints {
 
   /** Null: LISTEN does not work there. */
   async #connect(): Promise<Connection | null> {
-    const { listen, config, connect_timeout_ms, channel } = this.#options;
+    const { listen, config, connect_timeout_ms, command_timeout_ms, channel } = this.#options;
     const connection = await Connection.open({
       config: listen ?? config,
       connect_timeout_ms,
+      command_timeout_ms,
       application_name: 'dungbeetle listener',
     });
     if (this.#over.signal.aborted || (connection.isPooled && listen === null)) {
@@ -183,10 +184,9 @@ export class Hints {
     const lost = new AbortController();
     connection.onLost = () => lost.abort();
     while (!connection.isLost) {
-      await delay(KEEPALIVE_MS, undefined, { signal: lost.signal }).catch(() => {});
-      if (connection.isLost) return;
-      const deadline = setTimeout(() => connection.destroy(), KEEPALIVE_MS);
-      await connection.query('SELECT 1', []).finally(() => clearTimeout(deadline));
+      const silence_ms = this.#options.command_timeout_ms / 2;
+      await delay(silence_ms, undefined, { signal: lost.signal }).catch(() => {});
+      if (!connection.isLost) await connection.query('SELECT 1', []);
     }
   }
 

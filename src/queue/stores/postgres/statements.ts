@@ -44,7 +44,7 @@ const SQL = {
   prune: 'SELECT @prune($1, $2, $3, $4)',
   sumUp: 'SELECT @sum_up($1)',
   // Refused by a server that cannot be written.
-  ping: `SELECT nextval('@places')`,
+  ping: 'SELECT @ping()',
 
   newestJob: `
     SELECT ${COLUMNS} FROM @all_jobs WHERE seq = (SELECT seq FROM @jobs WHERE job_id = $1 ORDER BY run DESC LIMIT 1)`,
@@ -123,11 +123,7 @@ export type Statements = Readonly<Record<keyof typeof SQL, string>> & {
 /** `@` before a name stands for the schema; a window is of at most `$2` jobs. */
 export function statementsOf(schema: string): Statements {
   const prefix = `${quoteName(schema)}.`;
-  const qualify = (sql: string) => {
-    // The one name that is inside a string constant is quoted for that, too.
-    const places = `${prefix}places`.replaceAll("'", "''");
-    return sql.replaceAll('@places', () => places).replaceAll(/@(?=[a-z])/g, () => prefix);
-  };
+  const qualify = (sql: string) => sql.replaceAll(/@(?=[a-z])/g, () => prefix);
   const map = <K extends string>(texts: Readonly<Record<K, string>>): Record<K, string> => {
     const entries = Object.entries<string>(texts).map(([name, sql]) => [name, qualify(sql)]);
     return Object.fromEntries(entries);

@@ -120,6 +120,13 @@ BEGIN
 END`,
   ),
   entry(
+    'ping() RETURNS void',
+    `
+BEGIN
+  PERFORM nextval('places');
+END`,
+  ),
+  entry(
     'pause(p_queue text) RETURNS void',
     `
 BEGIN
