@@ -39,7 +39,9 @@ export class Player {
   async close(): Promise<void> {
     await this.ask({ type: 'close' });
     this.#waiting = undefined;
-    await this.kill();
+    const exit = once(this.#child, 'exit');
+    this.#child.disconnect();
+    await exit;
   }
 
   async kill(): Promise<void> {

@@ -133,3 +133,6 @@ process.on('message', (request: Request) => {
       tell({ type: 'failed', message: String(error instanceof Error ? error.stack : error) }),
   );
 });
+
+// Also when its parent has gone without a word.
+process.on('disconnect', () => process.exit());
