@@ -126,6 +126,7 @@ CREATE TABLE outcomes (
   attempt     integer NOT NULL,
   failures    integer NOT NULL,
   grouped     boolean NOT NULL,
+  cancel_requested boolean NOT NULL DEFAULT false,
   state       text COLLATE "C" NOT NULL,
   queue       text COLLATE "C" NOT NULL,
   worker      text,
@@ -145,7 +146,7 @@ SELECT j.seq, j.job_id, j.task, j.queue, j.payload,
   coalesce(o.attempt, l.attempt, w.attempt) AS attempt, coalesce(o.failures, l.failures, w.failures) AS failures,
   coalesce(o.fence, l.fence, w.fence) AS fence, j.group_id, j.parents, j.limit_name, j.key, j.key_concurrency,
   coalesce(o.worker, l.worker, w.worker) AS worker, coalesce(o.error, l.error, w.error) AS error, o.result, l.progress,
-  coalesce(l.cancel_requested, false) AS cancel_requested, j.created_at,
+  coalesce(o.cancel_requested, l.cancel_requested, false) AS cancel_requested, j.created_at,
   coalesce(o.due_at, l.due_at, w.due_at) AS due_at, coalesce(o.started_at, l.started_at, w.started_at) AS started_at,
   o.finished_at, j.group_seq
 FROM jobs j LEFT JOIN outcomes o ON o.seq = j.seq LEFT JOIN leases l ON l.seq = j.seq LEFT JOIN waiting w ON w.seq = j.seq;

@@ -23,8 +23,9 @@ BEGIN
   END LOOP;
   SELECT * INTO j FROM jobs WHERE seq = p_seq;
   IF l.seq IS NOT NULL THEN
-    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, queue, worker, error, result)
-    VALUES (p_seq, p_now, l.due_at, l.started_at, l.fence, l.attempt, l.failures, j.group_seq IS NOT NULL, p_state, j.queue, l.worker,
+    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, cancel_requested, state, queue, worker, error, result)
+    VALUES (p_seq, p_now, l.due_at, l.started_at, l.fence, l.attempt, l.failures, j.group_seq IS NOT NULL,
+      l.cancel_requested, p_state, j.queue, l.worker,
       p_error, p_result);
     PERFORM tally(j.queue, 'STARTED', p_state);
     PERFORM free_slots(l);

@@ -31,9 +31,9 @@ BEGIN
   ), gone AS (
     DELETE FROM leases WHERE fence = ANY (ARRAY(SELECT fence FROM ended))
   ), kept AS (
-    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, queue, worker,
-      error, result)
-    SELECT seq, v_now, due_at, started_at, fence, attempt, failures, false, state, queue, worker, last_error,
+    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped,
+      cancel_requested, state, queue, worker, error, result)
+    SELECT seq, v_now, due_at, started_at, fence, attempt, failures, false, cancel_requested, state, queue, worker, last_error,
       CASE state WHEN 'SUCCESS' THEN result END
     FROM ended WHERE state <> 'RETRY'
   ), again AS (
