@@ -34,7 +34,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     ours: ['util'],
     packages: ['@clickhouse/client', 'mysql2', 'pg', 'pg-copy-streams', 'pg-protocol'],
   },
-  queue: { ours: ['util'], packages: ['ioredis'] },
+  queue: { ours: ['util'], packages: ['ioredis', 'pg'] },
   util: { ours: [], packages: ['pino'] },
 };
 
