@@ -132,7 +132,12 @@ test(
 );
 
 test('a cluster: all keys are in one slot, and the store follows it to another node', own, async (t) => {
-  const settings = { 'cluster-enabled': 'yes', 'cluster-require-full-coverage': 'no' };
+  const settings = {
+    'cluster-enabled': 'yes',
+    'cluster-require-full-coverage': 'no',
+    appendonly: 'yes',
+    appendfsync: 'always',
+  };
   const [one, two] = await Promise.all([
     startPrivate(t, 'redis', { settings }),
     startPrivate(t, 'redis', { settings }),
@@ -194,6 +199,19 @@ test('a cluster: all keys are in one slot, and the store follows it to another n
   assert.deepEqual(found, ['b', 'c', 'child']);
   await store.enqueue([newJob('d')]);
   assert.equal((await store.claim(request)).jobs.length, 3);
+
+  // The node that has it dies, and comes back.
+  await two.kill();
+  await assert.rejects(store.enqueue([newJob('e')]), { code: 'store_unavailable' });
+  await two.start();
+  await until('it is back', () => store.enqueue([newJob('f')]).catch(ignoreUnavailable));
+  assert.deepEqual(await store.states(['d', 'e', 'f']), ['STARTED', null, 'PENDING']);
+  hints.length = 0;
+  await store.ping();
+  const other = await open(t, options);
+  await other.enqueue([newJob('g')]);
+  await other.cancel('g');
+  await until('it hears', () => hints.some((hint) => hint.type === 'finished' && hint.job_id === 'g'));
 });
 
 test('TLS: with an authority that is trusted, and not without', own, async (t) => {

@@ -34,6 +34,7 @@ import type {
 } from '../store.ts';
 import { settingsOf, warnings } from './redis/advice.ts';
 import { type Answer, keyOf, type Mode, ScriptClient } from './redis/client.ts';
+import { failure } from './redis/failures.ts';
 import { Hints } from './redis/hints.ts';
 import type { RedisStoreOptions } from './redis/options.ts';
 import { type JobReply, type Tail, toJob } from './redis/records.ts';
@@ -46,6 +47,8 @@ export type { RedisStoreOptions };
 const LARGEST_BATCH = 50_000;
 /** A payload of more characters is kept apart from the record that each change of state writes anew. */
 const SMALL_PAYLOAD = 1_024;
+/** Thirty thousand years, ms: a time that is later than any that is due still has its place in the order. */
+const LONGEST_DELAY = 1e15;
 /** How many expired leases one step recovers: other calls come in between. */
 const RECOVERED_PER_STEP = 500;
 
@@ -68,9 +71,14 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<Store>
   hints = new Hints(options, keyOf(options, 'news'), origin, (channel, message) =>
     client.client.publish(channel, message),
   );
-  if (options.onWarning !== undefined) {
-    for (const warning of warnings(await settingsOf(client.client).catch(() => null)))
-      options.onWarning(warning);
+  const { onWarning } = options;
+  if (onWarning !== undefined) {
+    try {
+      for (const warning of warnings(await settingsOf(client.client))) onWarning(warning);
+    } catch (error) {
+      await client.close();
+      throw failure(error, client.where);
+    }
   }
   return new RedisStore(client, hints, options);
 }
@@ -418,7 +426,8 @@ function outcomeArgs(outcome: Outcome): readonly [text: string, delay_ms: number
     if (result === undefined) throw InvalidJob('a result must be JSON');
     return [result, 0];
   }
-  const delay_ms = outcome.state === 'RETRY' ? Math.max(0, Math.ceil(outcome.delay_ms)) : 0;
+  const delay_ms =
+    outcome.state === 'RETRY' ? Math.min(Math.max(0, Math.ceil(outcome.delay_ms)), LONGEST_DELAY) : 0;
   return [toText(outcome.error ?? ''), delay_ms];
 }
 

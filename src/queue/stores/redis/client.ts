@@ -5,7 +5,7 @@
  * would ever come back. What was sent may yet arrive; so each run carries the time, by the server's clock, after
  * which the script refuses it.
  */
-import { StoreUnavailable } from '../../errors.ts';
+import { QueueError, StoreUnavailable } from '../../errors.ts';
 import { type Client, connect } from './connect.ts';
 import { codeOf, ELSEWHERE, failure, REFUSED } from './failures.ts';
 import type { RedisStoreOptions } from './options.ts';
@@ -61,19 +61,20 @@ export class ScriptClient {
   /** Why there is no connection. */
   #lost: unknown;
   /** The server's clock less ours (`performance.now`), ms, at least. */
-  #ahead_ms: number | undefined;
+  #ahead_ms: number;
   #last_seq = 0;
   #idle: (() => void) | undefined;
 
   private constructor(
     client: Client,
-    store_id: string,
+    { store_id, ahead_ms }: Opened,
     options: RedisStoreOptions,
     origin: string,
     events: ClientEvents,
   ) {
     this.#client = client;
     this.store_id = store_id;
+    this.#ahead_ms = ahead_ms;
     this.where = whereOf(options);
     this.#key = keyOf(options);
     this.#origin = origin;
@@ -98,8 +99,8 @@ export class ScriptClient {
     };
     client.on('error', keep);
     try {
-      const store_id = await opened(client, key, timeout_ms, keep, () => lost);
-      return new ScriptClient(client, store_id, options, origin, events);
+      const store = await opened(client, key, timeout_ms, keep, () => lost);
+      return new ScriptClient(client, store, options, origin, events);
     } catch (error) {
       client.disconnect();
       throw failure(error, where);
@@ -204,7 +205,7 @@ export class ScriptClient {
   async #execute(calls: readonly Call[]): Promise<readonly Answer[]> {
     const mode = calls.find((call) => call.mode !== 'read')?.mode ?? 'read';
     const sent_at = performance.now();
-    const late = this.#ahead_ms === undefined ? '' : Math.floor(sent_at + this.#ahead_ms + this.#timeout_ms);
+    const late = Math.floor(sent_at + this.#ahead_ms + this.#timeout_ms);
     const args = [this.store_id, Math.round(this.#clockOffset()), late, this.#origin, mode];
     for (const call of calls) for (const arg of call.args) args.push(arg);
     let reply: readonly unknown[];
@@ -240,7 +241,8 @@ export class ScriptClient {
     }
     this.#last_seq = seq;
     const text = String(news);
-    if (text !== '') this.#events.onNews(text);
+    // What listeners do, and throw, is none of these calls' business.
+    if (text !== '') queueMicrotask(() => this.#events.onNews(text));
     return answers as readonly Answer[];
   }
 
@@ -291,21 +293,31 @@ export class ScriptClient {
   }
 }
 
-/** The store's id, once the server answers; until then whatever time may mend is tried again. */
+interface Opened {
+  readonly store_id: string;
+  readonly ahead_ms: number;
+}
+
+/** The store and the server's clock, once the server answers; until then whatever time may mend is tried again. */
 async function opened(
   client: Client,
   key: string,
   timeout_ms: number,
   keep: (error: unknown) => void,
   lost: () => unknown,
-): Promise<string> {
+): Promise<Opened> {
   const deadline = performance.now() + timeout_ms;
-  const answer = async (): Promise<readonly unknown[]> => {
+  const answer = async (): Promise<Opened> => {
     for (;;) {
       try {
         if (client.status === 'wait' || client.status === 'end') await client.connect();
-        return (await client.eval(OPENING, 1, key, crypto.randomUUID(), VERSION)) as readonly unknown[];
+        const sent_at = performance.now();
+        const reply = await client.eval(OPENING, 1, key, crypto.randomUUID(), VERSION);
+        const [id, version, clock] = reply as readonly unknown[];
+        refuseNewer(Number(version));
+        return { store_id: String(id), ahead_ms: Number(clock) - sent_at };
       } catch (error) {
+        if (error instanceof QueueError) throw error;
         keepReason(error, keep);
         const code = codeOf(lost());
         if (code !== undefined && REFUSED.has(code)) throw lost();
@@ -318,16 +330,17 @@ async function opened(
   const { promise: late, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(lost()), timeout_ms);
   try {
-    const [id, version] = await Promise.race([answer(), late]);
-    if (Number(version) > VERSION) {
-      throw StoreUnavailable(
-        `its data in Redis are those of a newer version (${String(version)}, not ${VERSION}): upgrade`,
-      );
-    }
-    return String(id);
+    return await Promise.race([answer(), late]);
   } finally {
     clearTimeout(timer);
   }
+}
+
+function refuseNewer(version: number): void {
+  if (version <= VERSION) return;
+  throw StoreUnavailable(
+    `its data in Redis are those of a newer version (${version}, not ${VERSION}): upgrade`,
+  );
 }
 
 /** What was wrong says more than that there is no connection. */

@@ -1,6 +1,6 @@
 /** Jobs as the script answers with them. */
 import type { Dependency, Job, OnFailure } from '../../store.ts';
-import { STATES } from './script/constants.ts';
+import { HEAD, STATES } from './script/constants.ts';
 import { fromText } from './texts.ts';
 
 /** What never changes of a job, as JSON behind the head of its record; the payload is missing if it is kept apart. */
@@ -12,7 +12,10 @@ export type Tail = readonly [
   payload?: unknown,
 ];
 
+type HeadName = (typeof HEAD)[number];
 type Head = readonly (string | number)[];
+
+const PLACES = Object.fromEntries(HEAD.map((name, index) => [name, index])) as Record<HeadName, number>;
 
 /** The answer's items for a job: its seq, its record, its payload if that is kept apart, its progress. */
 export type JobReply = readonly [seq: number, record: Buffer, payload: Buffer, progress: Buffer];
@@ -21,37 +24,38 @@ export function toJob([seq, record, outside, progress]: JobReply): Job {
   const reader = new Reader(record);
   const head = reader.head();
   const [task, retries, group_id, after, payload]: Tail = JSON.parse(record.toString('utf8', reader.at));
-  const number = (index: number) => Number(head[index]);
-  const text = (index: number) => fromText(String(head[index]));
-  const orNull = (index: number) => number(index) || null;
-  const result = String(head[29]);
+  const item = (name: HeadName) => head[PLACES[name]] ?? '';
+  const number = (name: HeadName) => Number(item(name));
+  const text = (name: HeadName) => fromText(String(item(name)));
+  const orNull = (name: HeadName) => number(name) || null;
+  const result = String(item('RESULT'));
   return {
     seq,
-    job_id: text(22),
+    job_id: text('ID'),
     task,
-    queue: text(23),
-    payload: number(18) === 1 ? JSON.parse(outside.toString()) : payload,
-    state: STATES[number(0)] ?? 'PENDING',
-    priority: number(2),
-    eta: head[21] === '' ? null : number(21),
+    queue: text('QUEUE'),
+    payload: number('OUTSIDE') === 1 ? JSON.parse(outside.toString()) : payload,
+    state: STATES[number('STATE')] ?? 'PENDING',
+    priority: number('PRIORITY'),
+    eta: item('ETA') === '' ? null : number('ETA'),
     retries,
-    attempt: number(7),
-    failures: number(8),
-    fence: orNull(10),
+    attempt: number('ATTEMPT'),
+    failures: number('FAILURES'),
+    fence: orNull('FENCE'),
     group_id,
     after: after.map(toDependency),
-    limit: text(24) || null,
-    key: text(25) || null,
-    key_concurrency: orNull(26),
-    worker: text(27) || null,
-    error: text(28),
+    limit: text('LIMIT') || null,
+    key: text('KEY') || null,
+    key_concurrency: orNull('KEY_CONCURRENCY'),
+    worker: text('WORKER') || null,
+    error: text('ERROR'),
     result: result === '' ? null : JSON.parse(result),
     progress: progress.length === 0 ? null : JSON.parse(progress.toString()),
-    cancel_requested: number(11) === 1,
-    created_at: number(12),
-    due_at: number(3),
-    started_at: orNull(13),
-    finished_at: orNull(14),
+    cancel_requested: number('CANCEL') === 1,
+    created_at: number('CREATED'),
+    due_at: number('DUE'),
+    started_at: orNull('STARTED_AT'),
+    finished_at: orNull('FINISHED'),
   };
 }
 

@@ -39,10 +39,11 @@ export const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex');
 /** Of what the script keeps. A store of a newer one is refused. */
 export const VERSION = 1;
 
-/** Makes the store if it is not there: ARGV its id and version. Answers with what is there. */
+/** Makes the store if it is not there: ARGV its id and version. Answers with what is there, and the time in ms. */
 export const OPENING = `
 if redis.call('HSETNX', KEYS[1], 'id', ARGV[1]) == 1 then
   redis.call('HSET', KEYS[1], 'version', ARGV[2], 'seq', 0, 'fence', 0)
 end
-return redis.call('HMGET', KEYS[1], 'id', 'version')
+local kept, time = redis.call('HMGET', KEYS[1], 'id', 'version'), redis.call('TIME')
+return {kept[1], kept[2], time[1] * 1000 + math.floor(time[2] / 1000)}
 `;
