@@ -66,6 +66,8 @@ export interface PostgresStoreOptions {
 const PRUNED_PER_STEP = 1_000;
 /** How many jobs a listing looks at in one step. */
 const WINDOW = 2_000;
+/** After how many claims the tables that they read are vacuumed: autovacuum looks once a minute. */
+const VACUUM_AFTER = 50_000;
 /** How many rows of sums there may be before they are summed up. */
 const MOST_SUMS = 200;
 
@@ -134,6 +136,9 @@ class PostgresStore implements Store {
   readonly #clockOffset: () => number;
   readonly #posting: Posting;
   #closing: Promise<void> | undefined;
+  /** Jobs claimed here since the last vacuum. */
+  #claimed = 0;
+  #vacuum: Promise<void> | undefined;
 
   constructor(store_id: string, pool: Pool, hints: Hints, sql: Statements, clockOffset: () => number) {
     this.store_id = store_id;
@@ -243,7 +248,19 @@ class PostgresStore implements Store {
       Math.ceil(lease_ms),
       this.#clockOffset(),
     ]);
+    this.#claimed += rows.length;
+    if (this.#claimed >= VACUUM_AFTER) this.#vacuum ??= this.#vacuumNow();
     return { jobs: rows.map((row) => toClaimedJob(row, worker)), next_due_at: head?.[0] ?? null };
+  }
+
+  async #vacuumNow(): Promise<void> {
+    this.#claimed = 0;
+    try {
+      await this.#pool.call(this.#sql.vacuum, []);
+    } catch {
+      // It makes claims cheaper, no more: autovacuum does the same later.
+    }
+    this.#vacuum = undefined;
   }
 
   async renew(renewals: readonly Renewal[], lease_ms: number): Promise<Renewed> {
@@ -524,6 +541,7 @@ class PostgresStore implements Store {
 
   async #close(): Promise<void> {
     await this.#posting.settled();
+    await this.#vacuum;
     await this.#hints.close();
     await this.#pool.close();
   }

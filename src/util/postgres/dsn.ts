@@ -7,8 +7,6 @@
  * reads besides are not looked at: a server that runs other people's reports must not pick up a login
  * that nobody wrote into its configuration.
  */
-import type { ClientConfig } from 'pg';
-
 const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 
 /**
@@ -27,12 +25,15 @@ export interface TlsOptions {
   readonly key: string | null;
 }
 
-/** What `connect` takes. */
-export interface PostgresConfig extends ClientConfig {
+/** What pg's clients take, and what is ours to do. */
+export interface PostgresConfig {
   readonly host: string;
   readonly port: number;
   readonly user: string;
   readonly database: string;
+  readonly password: () => string;
+  readonly application_name?: string;
+  readonly options?: string;
   readonly tls: TlsOptions;
   /** Of the DSN, ms; null: it says nothing, or 0 for no limit. */
   readonly connect_timeout_ms: number | null;

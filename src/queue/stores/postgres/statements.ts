@@ -43,6 +43,8 @@ const SQL = {
   setLimit: 'SELECT ready FROM @set_limit($1, $2)',
   prune: 'SELECT @prune($1, $2, $3, $4)',
   sumUp: 'SELECT @sum_up($1)',
+  // What was claimed stays in the indexes that claims read until it is vacuumed away.
+  vacuum: 'VACUUM (SKIP_LOCKED, INDEX_CLEANUP on, TRUNCATE off) @waiting, @leases',
   // Refused by a server that cannot be written.
   ping: 'SELECT @ping()',
 
