@@ -3,13 +3,15 @@ import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import Type, { type StaticDecode, type TObject, type TProperties } from 'typebox';
 import type { Config } from './config.ts';
+import type { Engine } from './engine.ts';
 import { type Environment, environmentSettings } from './environment.ts';
 import { ConfigError } from './errors.ts';
 import { readToml } from './file.ts';
 import { parseFlags } from './flags.ts';
-import { app, backends, brokers, type Engine, PLACE_KEYS, root, sources, stores } from './schema.ts';
+import { app, backends, root, sources } from './schema.ts';
 import { checkKnown, fileSettings, keysIn, overlay, place, type Setting, shown } from './settings.ts';
 import { absolute, identity, MEMORY, sqlitePath } from './sqlite.ts';
+import { brokers, PLACE_KEYS, stores } from './stores.ts';
 import { annotations, decode, fromText } from './values.ts';
 
 export interface Sources {

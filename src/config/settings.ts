@@ -5,7 +5,8 @@
 import type { TObject } from 'typebox';
 import { suggest } from '../util/suggest.ts';
 import { ConfigError } from './errors.ts';
-import { app, backends, brokers, root, sources, stores } from './schema.ts';
+import { app, backends, root, sources } from './schema.ts';
+import { brokers, stores } from './stores.ts';
 
 export type Origin =
   | { readonly kind: 'file'; readonly file: string }

@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import { parse } from 'smol-toml';
 import type { TObject } from 'typebox';
 import { SAMPLE } from '../../src/config/sample.ts';
-import { app, backends, brokers, root, sources, stores } from '../../src/config/schema.ts';
+import { app, backends, root, sources } from '../../src/config/schema.ts';
+import { brokers, stores } from '../../src/config/stores.ts';
 import { annotations, decode } from '../../src/config/values.ts';
 import { place } from './support.ts';
 
