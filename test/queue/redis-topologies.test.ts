@@ -138,13 +138,15 @@ test('a cluster: all keys are in one slot, and the store follows it to another n
     appendonly: 'yes',
     appendfsync: 'always',
   };
+  // By itself it takes the port 10,000 above its own, which an outgoing connection may have.
+  const buses = [String(await freePort()), String(await freePort())] as const;
   const [one, two] = await Promise.all([
-    startPrivate(t, 'redis', { settings }),
-    startPrivate(t, 'redis', { settings }),
+    startPrivate(t, 'redis', { settings: { ...settings, 'cluster-port': buses[0] } }),
+    startPrivate(t, 'redis', { settings: { ...settings, 'cluster-port': buses[1] } }),
   ]);
   const { password } = new URL(one.dsn);
   await execute(one.dsn, 'CLUSTER ADDSLOTSRANGE 0 16383');
-  await execute(one.dsn, ['CLUSTER', 'MEET', '127.0.0.1', String(two.port)]);
+  await execute(one.dsn, ['CLUSTER', 'MEET', '127.0.0.1', String(two.port), buses[1]]);
   const nodes = async (server: PrivateServer) => String((await execute(server.dsn, 'CLUSTER NODES'))[0]?.[0]);
   for (const server of [one, two]) {
     await until(

@@ -56,7 +56,7 @@ const NUMBERS = new Map<string, number>([
   ['CHUNK', 256],
   ['HIGHEST_PRIORITY', 2 ** 31 - 1],
   // How many jobs one claim may look at in vain before it answers with what it has, so that none takes long.
-  ['LOOKS', 1_000],
+  ['LOOKS', 400],
   // The most candidates a claim reads at once.
   ['CANDIDATES', 100],
   // How many jobs one step of a listing looks at, and one step of `prune` deletes: other calls come in between.
