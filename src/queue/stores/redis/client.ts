@@ -104,8 +104,6 @@ export class ScriptClient {
     } catch (error) {
       client.disconnect();
       throw failure(error, where);
-    } finally {
-      client.off('error', keep);
     }
   }
 
