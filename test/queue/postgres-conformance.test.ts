@@ -3,8 +3,11 @@ import { servers } from '../support/services.ts';
 import { runStoreConformance } from './conformance.ts';
 import { inOneDatabase } from './postgres.ts';
 
-for (const server of servers('postgres')) {
-  suite(server.name, { skip: server.skip }, () => {
-    runStoreConformance(server.name, { open: inOneDatabase(server) });
-  });
-}
+// Both wait for their disks most of the time.
+suite('Postgres', { concurrency: 2 }, () => {
+  for (const server of servers('postgres')) {
+    suite(server.name, { skip: server.skip }, () => {
+      runStoreConformance(server.name, { open: inOneDatabase(server) });
+    });
+  }
+});

@@ -1,5 +1,5 @@
 /** Brings the tables of a store up to what this version knows. */
-import { QueueError, StoreUnavailable } from '../../errors.ts';
+import { StoreUnavailable } from '../../errors.ts';
 import type { Connection } from './connection.ts';
 import { sqlState } from './failure.ts';
 import { MIGRATIONS } from './schema.ts';
@@ -61,7 +61,6 @@ async function apply(connection: Connection, schema: string): Promise<void> {
     await connection.script('COMMIT');
   } catch (error) {
     if (!connection.isLost) await connection.script('ROLLBACK').catch(() => connection.destroy());
-    if (error instanceof QueueError) throw error;
     throw error;
   }
 }
