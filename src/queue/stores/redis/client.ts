@@ -6,7 +6,7 @@
  * which the script refuses it.
  */
 import { QueueError, StoreUnavailable } from '../../errors.ts';
-import { type Client, connect } from './connect.ts';
+import { type Client, connect, disconnect } from './connect.ts';
 import { codeOf, ELSEWHERE, failure, REFUSED } from './failures.ts';
 import type { RedisStoreOptions } from './options.ts';
 import { OPENING, SCRIPT, SCRIPT_SHA, VERSION } from './script.ts';
@@ -102,7 +102,7 @@ export class ScriptClient {
       const store = await opened(client, key, timeout_ms, keep, () => lost);
       return new ScriptClient(client, store, options, origin, events);
     } catch (error) {
-      client.disconnect();
+      disconnect(client);
       throw failure(error, where);
     }
   }
@@ -131,7 +131,7 @@ export class ScriptClient {
     this.#idle = resolve;
     this.#settle();
     await promise;
-    this.#client.disconnect();
+    disconnect(this.#client);
   }
 
   #settle(): void {
@@ -344,7 +344,12 @@ function refuseNewer(version: number): void {
 /** What was wrong says more than that there is no connection. */
 function keepReason(error: unknown, keep: (error: unknown) => void): void {
   const message = error instanceof Error ? error.message : '';
-  if (/Stream isn't writeable|Connection is closed|Cluster isn't ready|max retries/i.test(message)) return;
+  if (
+    /Stream isn't writeable|Connection is closed|Cluster isn't ready|already connect|max retries/i.test(
+      message,
+    )
+  )
+    return;
   keep(error);
 }
 

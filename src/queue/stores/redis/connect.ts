@@ -7,11 +7,33 @@ export type Client = Redis | Cluster;
 /** Between two tries to connect, ms; it doubles up to the second figure. */
 const RETRY_MS = { first: 20, most: 1_000 };
 
+const closed = new WeakSet<Client>();
+
 /**
  * Connects, and again whenever the connection is lost. Commands are refused while there is none, and none is sent a
  * second time: whoever was told that a call had failed must not see it done later.
  */
 export function connect(options: RedisStoreOptions): Client {
+  const client = create(options);
+  // It gives up where a disconnect meets a search for the master, as in a failover.
+  client.on('end', () => {
+    if (closed.has(client)) return;
+    const timer = setTimeout(() => {
+      // A failure is told by its events, and then this one comes again.
+      if (!closed.has(client) && client.status === 'end') client.connect().catch(() => {});
+    }, RETRY_MS.first);
+    timer.unref();
+  });
+  return client;
+}
+
+/** Closes a connection for good. */
+export function disconnect(client: Client): void {
+  closed.add(client);
+  client.disconnect();
+}
+
+function create(options: RedisStoreOptions): Client {
   const { addresses, username, password, db = 0, tls, sentinel, cluster = false } = options;
   const nodes = addresses.map(parseAddress);
   const [first] = nodes;

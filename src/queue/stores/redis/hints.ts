@@ -5,7 +5,7 @@
  * the connection is made anew.
  */
 import type { Hint } from '../../store.ts';
-import { type Client, connect } from './connect.ts';
+import { type Client, connect, disconnect } from './connect.ts';
 import type { RedisStoreOptions } from './options.ts';
 
 export type Listener = (hint: Hint) => void;
@@ -71,7 +71,7 @@ export class Hints {
   close(): void {
     this.#closed = true;
     clearInterval(this.#timer);
-    this.#subscriber?.disconnect();
+    if (this.#subscriber !== undefined) disconnect(this.#subscriber);
     for (const resolve of this.#onSubscribed.splice(0)) resolve();
   }
 
