@@ -1,8 +1,8 @@
 /**
  * npm run bench:queue: the queue on each of its stores beside BullMQ on the same Redis, and pg-boss and graphile-worker
  * on the same Postgres, in one run. `-- --jobs 20000 --runs 3 --pending 1000,100000,1000000` are the defaults;
- * `--runs 0` leaves the comparison out, `--only redis` (or another store) the others. `--large` adds, in some ten minutes, what a million finished
- * jobs take on disk or in memory, kept and forgotten.
+ * `--runs 0` leaves the comparison out, `--only redis` (or another store) the others. `--large` adds what a million
+ * finished jobs take on disk or in memory, kept and forgotten, in some ten minutes; `--large-jobs` makes it fewer.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
