@@ -8,7 +8,7 @@
 import Type from 'typebox';
 import { checkDsn as checkClickhouseDsn } from '../databases/clickhouse/dsn.ts';
 import { checkDsn as checkMysqlDsn } from '../databases/mysql/dsn.ts';
-import { checkDsn as checkPostgresDsn } from '../databases/postgres/dsn.ts';
+import { checkDsn as checkPostgresDsn } from '../util/postgres/dsn.ts';
 import type { PoolConfig, ResultsConfig, SourceConfig } from './config.ts';
 import { type Engine, engine, type Surroundings, typeKey } from './engine.ts';
 import { MEMORY, sqlitePath } from './sqlite.ts';

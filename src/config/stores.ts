@@ -1,6 +1,6 @@
 /** The keys of [job_queue.state] and [job_queue.broker]: where the queue is, on each kind of store. */
 import Type, { type TObject } from 'typebox';
-import { checkDsn as checkPostgresDsn } from '../databases/postgres/dsn.ts';
+import { checkDsn as checkPostgresDsn } from '../util/postgres/dsn.ts';
 import type { StoreConfig } from './config.ts';
 import { type Engine, engine, typeKey } from './engine.ts';
 import { sqlitePath } from './sqlite.ts';

@@ -25,7 +25,7 @@ test('progress grows while a report runs, and is null before and after', async (
   const place = setup(t);
   const server = await launch(t, place.folder, [], {
     DUNGBEETLE_APP__HEARTBEAT: '50ms',
-    DUNGBEETLE_APP__LEASE: '1s',
+    DUNGBEETLE_APP__LEASE: '5s',
   }).started();
   const id = await server.post('numbers', { args: [3_000_000] });
   const seen = await until('there is progress', async () => (await server.job(id)).progress ?? undefined);

@@ -1,9 +1,8 @@
 /** Connections to Postgres whose values are exact, whose sessions are mortal and whose loss never goes unheard. */
-import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
-import type { PostgresConfig, TlsOptions } from './dsn.ts';
+import type { PostgresConfig } from '../../util/postgres/dsn.ts';
+import { tryWays, type Way } from '../../util/postgres/ways.ts';
 import { sqlState } from './failure.ts';
 import { quoteLiteral, quoteName } from './quote.ts';
 
@@ -63,7 +62,7 @@ export async function connect(options: ConnectOptions): Promise<pg.Client> {
   const timer = setTimeout(() => clock.abort(new ConnectTimeout(milliseconds)), milliseconds);
   const both = signal === undefined ? clock.signal : AbortSignal.any([clock.signal, signal]);
   try {
-    return await tryEach(options, await waysOf(config), both);
+    return await tryWays(config, both, (way) => open(options, way, both));
   } finally {
     clearTimeout(timer);
   }
@@ -109,62 +108,6 @@ const WHO_AM_I =
 export function socketOf(client: pg.Client): Socket {
   // pg says Duplex, for runtimes other than Node.
   return client.connection.stream as Socket;
-}
-
-type Way = false | ConnectionOptions;
-
-/** With and without TLS, in the order in which sslmode wants them tried. */
-async function waysOf({ host, tls }: PostgresConfig): Promise<readonly Way[]> {
-  // As libpq: a socket in the file system is never encrypted.
-  if (tls.mode === 'disable' || host.startsWith('/')) return [false];
-  const encrypted = await tlsOf(tls);
-  if (tls.mode === 'allow') return [false, encrypted];
-  if (tls.mode === 'prefer') return [encrypted, false];
-  return [encrypted];
-}
-
-async function tlsOf({ mode, rootcert, cert, key }: TlsOptions): Promise<ConnectionOptions> {
-  const own = rootcert !== null && rootcert !== 'system';
-  const verified =
-    mode === 'verify-ca' || mode === 'verify-full' || (mode === 'require' && rootcert !== null);
-  return {
-    rejectUnauthorized: verified,
-    ...(own && verified ? { ca: await readFile(rootcert) } : {}),
-    ...(cert === null || key === null ? {} : { cert: await readFile(cert), key: await readFile(key) }),
-    // Certificates of a public authority prove nothing without the name: libpq has the same rule.
-    ...(verified && mode !== 'verify-full' && own ? { checkServerIdentity: () => undefined } : {}),
-  };
-}
-
-async function tryEach(
-  options: ConnectOptions,
-  ways: readonly Way[],
-  signal: AbortSignal,
-): Promise<pg.Client> {
-  let failure: unknown;
-  for (const way of ways) {
-    try {
-      return await open(options, way, signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      // That a server has no TLS tells nothing about why it refused a plain connection.
-      if (failure === undefined || !lacksTls(error)) failure = error;
-      // One that is not there, or says no for another reason than encryption, says it once.
-      if (!dependsOnTls(error)) break;
-    }
-  }
-  throw failure;
-}
-
-function lacksTls(error: unknown): boolean {
-  return error instanceof Error && error.message === 'The server does not support SSL connections';
-}
-
-/** Whether a refusal may be about TLS: none there, a handshake that failed, a pg_hba line that is for the other kind. */
-function dependsOnTls(error: unknown): boolean {
-  const state = sqlState(error);
-  if (state !== null) return state === '28000';
-  return !(error instanceof Error && 'syscall' in error && error.syscall !== 'read');
 }
 
 async function open(options: ConnectOptions, ssl: Way, signal: AbortSignal): Promise<pg.Client> {

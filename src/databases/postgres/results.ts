@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { orAbort } from '../../util/abort.ts';
+import { clientConfig } from '../../util/postgres/dsn.ts';
 import type {
   Accept,
   Column,
@@ -17,7 +18,6 @@ import { DatabaseError } from '../errors.ts';
 import { run } from './batch.ts';
 import { Catalog, type State } from './catalog.ts';
 import { type ConnectOptions, connect, destroy, MORTAL, type SessionId, sessionOf } from './connect.ts';
-import { clientConfig } from './dsn.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import { Foreign } from './foreign.ts';
 import { Guard, type Seen } from './guard.ts';

@@ -2,6 +2,8 @@
  * Postgres as a source. A query runs in a read-only transaction of the extended protocol, which takes one statement
  * and binds its arguments; its rows go to a Postgres results backend as the bytes in which they came.
  */
+
+import { clientConfig } from '../../util/postgres/dsn.ts';
 import type {
   Accept,
   Argument,
@@ -18,7 +20,6 @@ import { DatabaseError, wrongCount } from '../errors.ts';
 import { binaryRequest, columnsOf, type Described, textRequest } from './columns.ts';
 import type { ConnectOptions } from './connect.ts';
 import { CopyTextForm } from './copy-text-form.ts';
-import { clientConfig } from './dsn.ts';
 import { failureOf, isConnectionError, sqlState } from './failure.ts';
 import { marker } from './marker.ts';
 import { Pool } from './pool.ts';

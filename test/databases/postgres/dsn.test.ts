@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkDsn, clientConfig, describeDsn } from '../../../src/databases/postgres/dsn.ts';
+import { checkDsn, clientConfig, describeDsn } from '../../../src/util/postgres/dsn.ts';
 
 function parts(dsn: string) {
   const { host, port, user, database, tls, password } = clientConfig(dsn);
