@@ -156,7 +156,7 @@ export function launch(
 }
 
 /** Settings for a server that is to be killed: its jobs are taken over soon. */
-export const DOOMED = { DUNGBEETLE_APP__LEASE: '2s' };
+export const DOOMED = { DUNGBEETLE_APP__LEASE: '4s' };
 
 /** How many rows a gated query gives before it waits. They are more than any results backend holds in memory. */
 export const BEFORE_GATE = 40_000;
