@@ -121,7 +121,7 @@ try {
   for (const store of new Set(wanted.map(({ store }) => store))) {
     if (PENDING.length === 0) continue;
     console.error(`claims from ${store} …`);
-    claims[store] = claimRow(await claimCost(store, await fresh(store), PENDING));
+    claims[store] = claimRow(await claimCost(store, await fresh(store), PENDING, servers.redisRewritten));
   }
   if (PENDING.length > 0) console.log('\na claim of 10 jobs, p50 (p99), ms, by the number that wait');
   if (PENDING.length > 0) console.table(claims);

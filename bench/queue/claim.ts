@@ -12,11 +12,15 @@ export interface ClaimFigures {
 const CLAIMS = 200;
 const BATCH = 1_000;
 
-/** On an empty store; `pending` is how many jobs wait at each step, rising. */
+/**
+ * On an empty store; `pending` is how many jobs wait at each step, rising. `settled` resolves when the server is done with
+ * what posting so many has set going.
+ */
 export async function claimCost(
   name: 'sqlite' | 'postgres' | 'redis',
   address: string,
   pending: readonly number[],
+  settled: () => Promise<void>,
 ): Promise<readonly ClaimFigures[]> {
   const store = await openStore(name, address);
   const figures: ClaimFigures[] = [];
@@ -32,6 +36,7 @@ export async function claimCost(
         }),
       );
     }
+    await settled();
     const times: number[] = [];
     // Fewer than wait, so that none is cut short.
     for (let n = 0; n < Math.min(CLAIMS, wanted / 20); n += 1) {

@@ -3,6 +3,7 @@
  * synchronous_commit on), Redis with an append-only file. The servers that tests use do without.
  */
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createHome, removeHome } from '../../scripts/services/home.ts';
 import { install } from '../../scripts/services/install.ts';
 import { POSTGRES_15 } from '../../scripts/services/postgres.ts';
@@ -18,6 +19,8 @@ export interface Servers {
   freshPostgres(): Promise<string>;
   /** Of the Redis, emptied. */
   freshRedis(appendfsync: AppendFsync): Promise<string>;
+  /** Resolves when Redis is not rewriting its append-only file. */
+  redisRewritten(): Promise<void>;
   readonly postgres: Server;
   readonly redis: Server;
   /** For people. */
@@ -61,6 +64,10 @@ export async function startServers(signal: AbortSignal): Promise<Servers> {
       await redis(redisServer.dsn, ['FLUSHALL', 'SYNC']);
       await redis(redisServer.dsn, ['CONFIG', 'SET', 'appendfsync', appendfsync]);
       return redisServer.dsn;
+    },
+    async redisRewritten() {
+      const info = () => redis(redisServer.dsn, ['INFO', 'persistence']);
+      while (/^aof_rewrite_(in_progress|scheduled):1/m.test(String(await info()))) await delay(50);
     },
     postgres,
     redis: redisServer,
