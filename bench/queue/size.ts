@@ -74,8 +74,13 @@ async function sizes(name: StoreName, address: string): Promise<Sizes> {
         return Number(new RegExp(`^${field}:(\\d+)`, 'm').exec(text)?.[1]);
       };
       // Otherwise it has all that was ever written since Redis last did so by itself.
+      const rewritten = async () => {
+        while ((await info('persistence', 'aof_rewrite_in_progress')) === 1) await delay(10);
+      };
+      // It does so by itself, too, and not twice at once.
+      await rewritten();
       await redis(address, ['BGREWRITEAOF']);
-      while ((await info('persistence', 'aof_rewrite_in_progress')) === 1) await delay(10);
+      await rewritten();
       return {
         memory: await info('memory', 'used_memory'),
         'append-only file, rewritten': await info('persistence', 'aof_current_size'),
