@@ -29,16 +29,23 @@ export interface Place {
   readonly certificates?: Certificates;
 }
 
-export interface Engine {
-  readonly name: ServerName;
-  /** The environment variable that names a server to use instead of one of ours. */
+/** What can be installed. */
+export interface Program {
+  readonly name: string;
+  /** The environment variable with the reason why there is none; for an engine the one that names a server. */
   readonly variable: string;
   /** Debian's package that has it; null where npm brings it. */
   readonly package: string | null;
-  /** The accounts it may run as when we are root. */
-  readonly accounts: readonly string[];
   /** The folder of its programs on this machine, or null. */
   find(): string | null;
+}
+
+export interface Engine extends Program {
+  readonly name: ServerName;
+  /** The environment variable that names a server to use instead of one of ours. */
+  readonly variable: string;
+  /** The accounts it may run as when we are root. */
+  readonly accounts: readonly string[];
   /** Makes a data folder, empty of databases; the same for every server of a run, which begin with copies of it. */
   prepare?(place: Omit<Place, 'port' | 'settings'>): Promise<void>;
   /** The command line that runs it in the foreground. May write files into the folder. */

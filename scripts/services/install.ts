@@ -2,17 +2,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import type { Engine } from './engine.ts';
+import type { Program } from './engine.ts';
 import { withoutDaemons } from './policy.ts';
 
 /** Installs what is missing of `engines`; of those that are missing still, the reason. */
-export async function install(
-  engines: readonly Engine[],
+export async function install<P extends Program>(
+  engines: readonly P[],
   say: (line: string) => void,
   signal: AbortSignal,
-): Promise<Map<Engine, string>> {
-  const reasons = new Map<Engine, string>();
-  const wanted = new Map<Engine, string>();
+): Promise<Map<P, string>> {
+  const reasons = new Map<P, string>();
+  const wanted = new Map<P, string>();
   for (const engine of engines.filter((engine) => engine.find() === null)) {
     if (engine.package === null)
       reasons.set(engine, `npm brought none for ${process.platform}-${process.arch}`);
@@ -27,7 +27,7 @@ export async function install(
   say(`installing ${[...wanted.values()].join(', ')}`);
   const failed = await withoutDaemons(async () => {
     const update = await apt(['update'], signal); // fails also for a source that has nothing to do with us
-    const failures = new Map<Engine, string>();
+    const failures = new Map<P, string>();
     // One after the other: what one release does not have must not keep the rest away.
     for (const [engine, name] of wanted) {
       const failure = await apt(['install', '--yes', '--no-install-recommends', name], signal);

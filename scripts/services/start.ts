@@ -4,6 +4,7 @@ import { type Engine, skipVariable } from './engine.ts';
 import { ENGINES } from './engines.ts';
 import { createHome, type Home, removeHome } from './home.ts';
 import { install } from './install.ts';
+import { PGBOUNCER } from './pgbouncer.ts';
 import { createServer, type Server } from './server.ts';
 
 export interface Started {
@@ -47,6 +48,10 @@ export async function startServers(
   try {
     const missing = await install(own, say, signal);
     for (const [engine, reason] of missing) skip(engine, reason);
+    for (const [program, reason] of await install([PGBOUNCER], say, signal)) {
+      environment[program.variable] = reason;
+      say(`${program.name} is missing: ${reason}`);
+    }
     const results = await Promise.allSettled(own.filter((engine) => !missing.has(engine)).map(startOne));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
     signal.throwIfAborted();
