@@ -21,7 +21,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   // The configuration is for the command line and the app: every other room gets plain options. How an engine's
   // servers are named is the engine's to say.
   config: {
-    ours: ['util', 'databases/clickhouse/dsn.ts', 'databases/mysql/dsn.ts', 'databases/postgres/dsn.ts'],
+    ours: ['util', 'databases/clickhouse/dsn.ts', 'databases/mysql/dsn.ts', 'util/postgres/dsn.ts'],
     packages: ['typebox', 'smol-toml'],
   },
   http: {
