@@ -29,6 +29,8 @@ export interface App {
 }
 
 const DEFAULT_QUEUE = 'default';
+/** How long after a store's return, beside a heartbeat, a worker may take to renew its leases. */
+const RENEWED_MS = 3_000;
 /** How long a database may take to say at start that it is there. */
 const PING_TIMEOUT_MS = 10_000;
 /** How long the store may take to answer what a request is about: less than clients and proxies wait. */
@@ -143,7 +145,7 @@ async function start(
   const maintenance = new Maintenance({
     store,
     sweep_ms: config.app.sweep_ms,
-    grace_ms: config.app.heartbeat_ms,
+    grace_ms: config.app.heartbeat_ms + RENEWED_MS,
     max_crashes: config.app.max_crashes,
     jobs_ms: config.store.expiry_ms,
     groups_ms: config.store.meta_expiry_ms,

@@ -8,7 +8,8 @@ export interface MaintenanceOptions {
   readonly sweep_ms?: number;
   /**
    * After the store was away, how long workers have to renew their leases before those that have expired meanwhile
-   * are recovered, ms: what runs goes on, however long that was. Default 3 s, a heartbeat.
+   * are recovered, ms: what runs goes on, however long that was. Default 6 s: a heartbeat, the 2 s that a worker may
+   * pause before it tries again, and one to spare.
    */
   readonly grace_ms?: number;
   /** A job whose workers died this often in a row fails. Default 3. */
@@ -61,7 +62,7 @@ export class Maintenance {
   }
 
   async #recover(): Promise<void> {
-    const { store, max_crashes = 3, grace_ms = 3_000 } = this.#options;
+    const { store, max_crashes = 3, grace_ms = 6_000 } = this.#options;
     try {
       if (this.#storeWasAway) {
         await store.ping();

@@ -89,7 +89,7 @@ const waiting = (phase: string) => ['DELETE', `/jobs/waiting-${phase}`] as const
 const PROMPTLY_MS = 8_000;
 
 /** Shorter than one of the outages, so that expired leases are part of it. */
-const LEASE_MS = 2_000;
+const LEASE_MS = 4_000;
 
 /** Each is answered with 503 in time, all at once; the process itself is well. */
 async function areUnavailable(

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 export async function until<T>(
   what: string,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
-  deadline_ms = 30_000,
+  deadline_ms = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + deadline_ms;
   for (;;) {
