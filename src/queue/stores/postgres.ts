@@ -5,8 +5,6 @@ import { type CheckedJob, checkBatch, checkLimit } from '../check.ts';
 import {
   GroupActive,
   GroupFinished,
-  InvalidCursor,
-  InvalidJob,
   JobActive,
   JobFinished,
   StoreUnavailable,
@@ -34,6 +32,7 @@ import type {
   Renewed,
   Store,
 } from '../store.ts';
+import { asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from './common.ts';
 import { type Happened, Hints } from './postgres/hints.ts';
 import { checkSchema, migrate } from './postgres/migrate.ts';
 import { Pool } from './postgres/pool.ts';
@@ -510,7 +509,7 @@ class PostgresStore implements Store {
       oldest.map(([queue, due_at, now]) => [queue, due_at === null ? null : now - due_at]),
     );
     return queues.map((queue) => {
-      const of = { PENDING: 0, STARTED: 0, RETRY: 0, SUCCESS: 0, FAILURE: 0, CANCELLED: 0 };
+      const of = noCounts();
       for (const [name, state, jobs] of counts) if (name === queue) of[state] = jobs;
       return { queue, paused: paused.includes(queue), counts: of, oldest_ready_ms: ages.get(queue) ?? null };
     });
@@ -563,43 +562,6 @@ class PostgresStore implements Store {
 
 type Verdict = 'ok' | 'unknown' | 'finished';
 
-function asPosted(
-  job: CheckedJob,
-  seq: number,
-  now: number,
-  group_id: string | null,
-  isCancelled: boolean,
-): Job {
-  return {
-    seq,
-    job_id: job.job_id,
-    task: job.task,
-    queue: job.queue,
-    payload: JSON.parse(job.payload),
-    state: isCancelled ? 'CANCELLED' : 'PENDING',
-    priority: job.priority,
-    eta: job.eta,
-    retries: job.retries,
-    attempt: 0,
-    failures: 0,
-    fence: null,
-    group_id,
-    after: job.after,
-    limit: job.limit,
-    key: job.key,
-    key_concurrency: job.key_concurrency,
-    worker: null,
-    error: '',
-    result: null,
-    progress: null,
-    cancel_requested: false,
-    created_at: now,
-    due_at: Math.max(job.eta ?? 0, now),
-    started_at: null,
-    finished_at: isCancelled ? now : null,
-  };
-}
-
 /** JSON: [[job_id, on_failure, place in the batch from 1, or null], ...]; null where there are none. */
 function edges(after: CheckedJob['after'], ranks: ReadonlyMap<string, number>): string | null {
   if (after.length === 0) return null;
@@ -610,11 +572,6 @@ function edges(after: CheckedJob['after'], ranks: ReadonlyMap<string, number>): 
 
 function isFinal(state: JobState): boolean {
   return state === 'SUCCESS' || state === 'FAILURE' || state === 'CANCELLED';
-}
-
-/** What it may carry besides is left out: a claimed job is a lease, too. */
-function toLease({ job_id, attempt, fence }: Lease): Lease {
-  return { job_id, attempt, fence };
 }
 
 function leaseColumns(leases: readonly Lease[]): unknown[] {
@@ -637,10 +594,7 @@ function firstOfEach<T>(items: readonly T[], leaseOf: (item: T) => Lease): Itera
 }
 
 function resultOf(outcome: Outcome): string | null {
-  if (outcome.state !== 'SUCCESS') return null;
-  const result: string | undefined = JSON.stringify(outcome.result);
-  if (result === undefined) throw InvalidJob('a result must be JSON');
-  return result;
+  return outcome.state === 'SUCCESS' ? resultText(outcome.result) : null;
 }
 
 function errorOf(outcome: Outcome): string {
@@ -668,14 +622,4 @@ function listedOf(state: JobState | null): Listed {
     default:
       return 'all';
   }
-}
-
-function toCursor(seq: number): string {
-  return Buffer.from(`before:${seq}`).toString('base64url');
-}
-
-function fromCursor(cursor: string): number {
-  const [, seq] = /^before:([1-9]\d{0,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
-  if (seq === undefined || toCursor(Number(seq)) !== cursor) throw InvalidCursor();
-  return Number(seq);
 }

@@ -1,16 +1,7 @@
 /** A store in Redis or Valkey: for any number of processes on any number of machines. */
 import { randomBytes } from 'node:crypto';
 import { type CheckedJob, checkBatch, checkLimit } from '../check.ts';
-import {
-  GroupActive,
-  GroupFinished,
-  InvalidCursor,
-  InvalidJob,
-  JobActive,
-  JobFinished,
-  UnknownGroup,
-  UnknownJob,
-} from '../errors.ts';
+import { GroupActive, GroupFinished, JobActive, JobFinished, UnknownGroup, UnknownJob } from '../errors.ts';
 import type {
   Claimed,
   ClaimRequest,
@@ -32,6 +23,7 @@ import type {
   Renewed,
   Store,
 } from '../store.ts';
+import { asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from './common.ts';
 import { settingsOf, warnings } from './redis/advice.ts';
 import { type Answer, keyOf, type Mode, ScriptClient } from './redis/client.ts';
 import { failure } from './redis/failures.ts';
@@ -142,7 +134,7 @@ class RedisStore implements Store {
     }
     const [lost, cancelled] = await this.#call('always', args);
     const of = (indexes: unknown) =>
-      items<number>(indexes).flatMap((index) => toLease(renewals[index]?.lease));
+      items<number>(indexes).flatMap((index) => leasesOf(renewals[index]?.lease));
     return { lost: of(lost), cancelled: of(cancelled) };
   }
 
@@ -236,8 +228,7 @@ class RedisStore implements Store {
     const of = (queue: string) => {
       let entry = queues.get(queue);
       if (entry === undefined) {
-        const counts = { PENDING: 0, STARTED: 0, RETRY: 0, SUCCESS: 0, FAILURE: 0, CANCELLED: 0 };
-        entry = { counts, oldest: null };
+        entry = { counts: noCounts(), oldest: null };
         queues.set(queue, entry);
       }
       return entry;
@@ -372,59 +363,17 @@ function pushJob(args: (string | number)[], job: CheckedJob, group_id: string | 
   for (const { job_id, on_failure } of after) args.push(job_id, on_failure === 'cancel' ? 'c' : 'r');
 }
 
-function asPosted(
-  job: CheckedJob,
-  seq: number,
-  now: number,
-  group_id: string | null,
-  isCancelled: boolean,
-): Job {
-  return {
-    seq,
-    job_id: job.job_id,
-    task: job.task,
-    queue: job.queue,
-    payload: JSON.parse(job.payload),
-    state: isCancelled ? 'CANCELLED' : 'PENDING',
-    priority: job.priority,
-    eta: job.eta,
-    retries: job.retries,
-    attempt: 0,
-    failures: 0,
-    fence: null,
-    group_id,
-    after: job.after,
-    limit: job.limit,
-    key: job.key,
-    key_concurrency: job.key_concurrency,
-    worker: null,
-    error: '',
-    result: null,
-    progress: null,
-    cancel_requested: false,
-    created_at: now,
-    due_at: Math.max(job.eta ?? 0, now),
-    started_at: null,
-    finished_at: isCancelled ? now : null,
-  };
-}
-
 function pushLease(args: (string | number)[], { job_id, attempt, fence }: Lease): void {
   args.push(job_id, attempt, fence);
 }
 
-/** What it may carry besides (a claimed job is a lease, too) is left out. */
-function toLease(lease: Lease | undefined): Lease[] {
-  if (lease === undefined) return [];
-  const { job_id, attempt, fence } = lease;
-  return [{ job_id, attempt, fence }];
+function leasesOf(lease: Lease | undefined): Lease[] {
+  return lease === undefined ? [] : [toLease(lease)];
 }
 
 function outcomeArgs(outcome: Outcome): readonly [text: string, delay_ms: number] {
   if (outcome.state === 'SUCCESS') {
-    const result: string | undefined = JSON.stringify(outcome.result);
-    if (result === undefined) throw InvalidJob('a result must be JSON');
-    return [result, 0];
+    return [resultText(outcome.result), 0];
   }
   const delay_ms =
     outcome.state === 'RETRY' ? Math.min(Math.max(0, Math.ceil(outcome.delay_ms)), LONGEST_DELAY) : 0;
@@ -457,14 +406,4 @@ function items<T>(list: unknown): readonly T[] {
 function pairs(list: unknown): (readonly [unknown, unknown])[] {
   const flat = items<unknown>(list);
   return flat.flatMap((key, index) => (index % 2 === 0 ? [[key, flat[index + 1]] as const] : []));
-}
-
-function toCursor(seq: number): string {
-  return Buffer.from(`before:${seq}`).toString('base64url');
-}
-
-function fromCursor(cursor: string): number {
-  const [, seq] = /^before:([1-9]\d{0,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
-  if (seq === undefined || toCursor(Number(seq)) !== cursor) throw InvalidCursor();
-  return Number(seq);
 }

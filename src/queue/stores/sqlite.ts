@@ -1,7 +1,6 @@
 /** A store in a SQLite file: durable, for any number of processes on one machine. */
 import { resolve } from 'node:path';
 import { checkBatch, checkLimit } from '../check.ts';
-import { InvalidCursor, InvalidJob } from '../errors.ts';
 import type {
   Claimed,
   ClaimRequest,
@@ -23,6 +22,7 @@ import type {
   Renewed,
   Store,
 } from '../store.ts';
+import { asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from './common.ts';
 import type { OutcomeRow } from './sqlite/attempts.ts';
 import { Client } from './sqlite/client.ts';
 import type { GroupRows } from './sqlite/reads.ts';
@@ -71,37 +71,9 @@ class SqliteStore implements Store {
     const accepted = await this.#client.call('enqueue', jobs, order, group ?? null);
     const { first_seq, now } = accepted;
     const cancelled = new Set(accepted.cancelled);
-    return jobs.map((job, index) => {
-      const isCancelled = cancelled.has(index);
-      return {
-        seq: first_seq + index,
-        job_id: job.job_id,
-        task: job.task,
-        queue: job.queue,
-        payload: JSON.parse(job.payload),
-        state: isCancelled ? 'CANCELLED' : 'PENDING',
-        priority: job.priority,
-        eta: job.eta,
-        retries: job.retries,
-        attempt: 0,
-        failures: 0,
-        fence: null,
-        group_id: group?.group_id ?? null,
-        after: job.after,
-        limit: job.limit,
-        key: job.key,
-        key_concurrency: job.key_concurrency,
-        worker: null,
-        error: '',
-        result: null,
-        progress: null,
-        cancel_requested: false,
-        created_at: now,
-        due_at: Math.max(job.eta ?? 0, now),
-        started_at: null,
-        finished_at: isCancelled ? now : null,
-      };
-    });
+    return jobs.map((job, index) =>
+      asPosted(job, first_seq + index, now, group?.group_id ?? null, cancelled.has(index)),
+    );
   }
 
   async claim(request: ClaimRequest): Promise<Claimed> {
@@ -190,14 +162,7 @@ class SqliteStore implements Store {
     const { counts, paused, oldest, now } = await this.#client.call('stats');
     const oldestOf = new Map(oldest);
     return [...new Set([...counts.map(([queue]) => queue), ...paused])].sort().map((queue) => {
-      const of: Record<JobState, number> = {
-        PENDING: 0,
-        STARTED: 0,
-        RETRY: 0,
-        SUCCESS: 0,
-        FAILURE: 0,
-        CANCELLED: 0,
-      };
+      const of = noCounts();
       for (const [name, state, jobs] of counts) if (name === queue) of[state] = jobs;
       const due_at = oldestOf.get(queue) ?? null;
       return {
@@ -256,28 +221,10 @@ class SqliteStore implements Store {
   }
 }
 
-/** What it may carry besides (a claimed job is a lease, too) need not cross to the thread. */
-function toLease({ job_id, attempt, fence }: Lease): Lease {
-  return { job_id, attempt, fence };
-}
-
 function toRow(outcome: Outcome): OutcomeRow {
-  if (outcome.state !== 'SUCCESS') return outcome;
-  const result: string | undefined = JSON.stringify(outcome.result);
-  if (result === undefined) throw InvalidJob('a result must be JSON');
-  return { state: 'SUCCESS', result };
+  return outcome.state === 'SUCCESS' ? { state: 'SUCCESS', result: resultText(outcome.result) } : outcome;
 }
 
 function toGroup({ group_id, concurrency, created_at, jobs }: GroupRows): Group {
   return { group_id, concurrency, created_at, jobs: jobs.map(toJob) };
-}
-
-function toCursor(seq: number): string {
-  return Buffer.from(`before:${seq}`).toString('base64url');
-}
-
-function fromCursor(cursor: string): number {
-  const [, seq] = /^before:([1-9]\d{0,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? [];
-  if (seq === undefined || toCursor(Number(seq)) !== cursor) throw InvalidCursor();
-  return Number(seq);
 }
