@@ -5,6 +5,7 @@ import type { Kept } from './world.ts';
 /** A try that is not answered in this time is given up, ms. */
 const PATIENCE_MS = 8_000;
 const PAUSE_MS = 250;
+const MOST_POSTING = 64;
 
 export interface Planned {
   readonly job_id: string;
@@ -61,6 +62,8 @@ export class Clients {
       const due = begun + (index / jobs.length) * milliseconds;
       const wait = due - performance.now();
       if (wait > 0) await delay(wait);
+      // As many clients as that wait for an answer; what they cannot post in time is posted later.
+      while (posting.size >= MOST_POSTING) await Promise.race(posting);
       const one: Promise<void> = this.#postOne(job).finally(() => posting.delete(one));
       posting.add(one);
     }

@@ -58,6 +58,54 @@ async function claim(store: Store, limit = 100) {
 
 const ids = async (store: Store) => (await store.pending('default', 1_000)).map(({ job_id }) => job_id);
 
+test('calls that gave up waiting for a connection take none with them', shared, async (t) => {
+  const dsn = await freshDatabase(t, server);
+  const line = await proxy(t, { port: Number(new URL(dsn).port) });
+  const store = await open(t, {
+    dsn: line.through(dsn),
+    max_active: 2,
+    connect_timeout_ms: 3_000,
+    command_timeout_ms: 1_000,
+  });
+  const calls = (count: number) => Array.from({ length: count }, () => store.states(['nobody']));
+  await Promise.all(calls(2));
+  line.freeze();
+  let gaveUp = 0;
+  const frozen = calls(10).map((call) =>
+    call.catch((error: unknown) => {
+      if (/no connection was free/.test(String(error))) gaveUp += 1;
+    }),
+  );
+  // Two have lost their connections by then, and new ones are being made for others.
+  await until('those that waited have given up', () => gaveUp >= 6);
+  line.thaw();
+  await Promise.all(frozen);
+  assert.equal((await back(() => Promise.all(calls(10)))).length, 10);
+});
+
+test('the isolation that a database or role begins transactions with does not matter', shared, async (t) => {
+  const dsn = await freshDatabase(t, server);
+  const name = new URL(dsn).pathname.slice(1);
+  await execute(dsn, `ALTER DATABASE "${name}" SET default_transaction_isolation = 'serializable'`);
+  const stores = await Promise.all([open(t, { dsn }), open(t, { dsn }), open(t, { dsn })]);
+  await Promise.all(
+    stores.flatMap((store, n) =>
+      range(20, `job-${n}-`).map((id) => store.enqueue([newJob(id, { limit: 'shared', key: `key-${n}` })])),
+    ),
+  );
+  const claimed = await Promise.all(stores.flatMap((store) => [claim(store, 7), claim(store, 7)]));
+  const jobs = claimed.flat();
+  assert.equal(new Set(jobs.map(({ job_id }) => job_id)).size, jobs.length);
+  await Promise.all(
+    jobs.map(({ lease }, n) =>
+      stores[n % 3]?.finish([{ lease, outcome: { state: 'SUCCESS', result: null } }]),
+    ),
+  );
+  const [stats] = (await stores[0]?.stats()) ?? [];
+  assert.equal(stats?.counts.SUCCESS, jobs.length);
+  assert.equal(stats?.counts.PENDING, 60 - jobs.length);
+});
+
 test('a server that cannot be used is told in one line, without the password', shared, async (t) => {
   const dsn = await freshDatabase(t, server);
   const wrong = new URL(dsn);

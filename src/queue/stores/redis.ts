@@ -1,7 +1,15 @@
 /** A store in Redis or Valkey: for any number of processes on any number of machines. */
 import { randomBytes } from 'node:crypto';
 import { type CheckedJob, checkBatch, checkLimit } from '../check.ts';
-import { GroupActive, GroupFinished, JobActive, JobFinished, UnknownGroup, UnknownJob } from '../errors.ts';
+import {
+  GroupActive,
+  GroupFinished,
+  InvalidJob,
+  JobActive,
+  JobFinished,
+  UnknownGroup,
+  UnknownJob,
+} from '../errors.ts';
 import type {
   Claimed,
   ClaimRequest,
@@ -113,7 +121,7 @@ class RedisStore implements Store {
   async claim({ worker, queues, limit, lease_ms }: ClaimRequest): Promise<Claimed> {
     const args: (string | number)[] = ['claim', toText(worker), Math.round(lease_ms), limit, queues.length];
     for (const { queue, limit } of queues) args.push(toText(queue), limit);
-    const [jobs, next] = await this.#call('always', args);
+    const [jobs, next] = await this.#call('lease', args);
     return {
       jobs: items<JobReply>(jobs).map((reply) => {
         const job = toJob(reply);
@@ -132,7 +140,7 @@ class RedisStore implements Store {
       pushLease(args, lease);
       args.push(progress === undefined ? '' : JSON.stringify(progress));
     }
-    const [lost, cancelled] = await this.#call('always', args);
+    const [lost, cancelled] = await this.#call('lease', args);
     const of = (indexes: unknown) =>
       items<number>(indexes).flatMap((index) => leasesOf(renewals[index]?.lease));
     return { lost: of(lost), cancelled: of(cancelled) };
@@ -155,7 +163,7 @@ class RedisStore implements Store {
     if (leases.length === 0) return;
     const args: (string | number)[] = ['release', leases.length];
     for (const lease of leases) pushLease(args, lease);
-    await this.#call('always', args);
+    await this.#call('lease', args);
   }
 
   async cancel(job_id: string): Promise<Job> {
@@ -278,7 +286,7 @@ class RedisStore implements Store {
   async recover({ max_crashes }: RecoverOptions): Promise<Recovered> {
     const recovered: Record<keyof Recovered, Lease[]> = { requeued: [], poisoned: [], cancelled: [] };
     for (;;) {
-      const [found] = await this.#call('always', ['recover', max_crashes, RECOVERED_PER_STEP]);
+      const [found] = await this.#call('lease', ['recover', max_crashes, RECOVERED_PER_STEP]);
       const step = items<readonly [Buffer, Buffer, number, number]>(found);
       for (const [kind, job_id, attempt, fence] of step) {
         recovered[String(kind) as keyof Recovered].push({ job_id: fromText(String(job_id)), attempt, fence });
@@ -296,7 +304,7 @@ class RedisStore implements Store {
   }): Promise<number> {
     let forgotten = 0;
     for (;;) {
-      const [step] = await this.#call('always', ['prune', jobs_ms, groups_ms]);
+      const [step] = await this.#call('lease', ['prune', jobs_ms, groups_ms]);
       if (Number(step) < 0) return forgotten;
       forgotten += Number(step);
     }

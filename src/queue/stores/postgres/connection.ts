@@ -3,9 +3,13 @@ import type { Socket } from 'node:net';
 import pg from 'pg';
 import type { PostgresConfig } from '../../../util/postgres/dsn.ts';
 import { tryWays, type Way } from '../../../util/postgres/ways.ts';
+import { StoreUnavailable } from '../../errors.ts';
 
 /** How long a silent connection is trusted before the kernel asks, ms. */
 const KEEPALIVE_MS = 10_000;
+
+/** Each call looks at what others have committed before its locks were had, and not before it began. */
+const ISOLATION = 'read committed';
 
 /** int8: the store's numbers are below 2^53. */
 const INT8 = 20;
@@ -75,16 +79,22 @@ export class Connection {
     settings: Readonly<Record<string, string>>,
     command_timeout_ms: number,
   ): Promise<Connection> {
-    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    const { rows } = await client.query<{ pid: number; isolation: string }>(
+      `SELECT pg_backend_pid() AS pid, current_setting('default_transaction_isolation') AS isolation`,
+    );
     // A pooler makes up process ids of its own. What was set on its sessions would stay for others.
     const isPooled = rows[0]?.pid !== processId(client);
     if (!isPooled) {
       // So that the server's own answer comes before that.
       const statement_timeout = String(Math.ceil(command_timeout_ms * 0.8));
-      const wanted = { statement_timeout, ...settings };
+      const wanted = { statement_timeout, default_transaction_isolation: ISOLATION, ...settings };
       await client.query('SELECT set_config(name, value, false) FROM json_each_text($1) AS s (name, value)', [
         JSON.stringify(wanted),
       ]);
+    } else if (rows[0]?.isolation !== ISOLATION) {
+      throw StoreUnavailable(
+        `its sessions behind the pooler begin transactions as "${rows[0]?.isolation}": set default_transaction_isolation to "${ISOLATION}" for the role`,
+      );
     }
     return new Connection(client, isPooled, command_timeout_ms);
   }

@@ -21,13 +21,14 @@ export function isWrongServer(error: unknown): boolean {
 
 const SAID: Readonly<Record<string, string>> = {
   '25006': 'Postgres is read-only (a standby, or failing over)',
+  '23505': 'calls met each other time and again',
   '28000': 'Postgres refuses the login',
   '28P01': 'Postgres refuses the login',
   '3D000': 'its database does not exist',
   '3F000': 'its schema is gone',
   '42P01': 'a table of it is gone',
   '42883': 'a function of it is gone',
-  '42501': 'Postgres refuses access to its tables',
+  '42501': 'its role may not make its schema, or not use the tables in it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has too many connections',
   '55P03': 'it is busy: a lock could not be had in time',

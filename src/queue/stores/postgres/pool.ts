@@ -6,9 +6,11 @@ import { isWrongServer, mayRetry, toUnavailable } from './failure.ts';
 /** How often a call is repeated that met another. */
 const MOST_TRIES = 10;
 
+/** A call for which no place was free. Once it is taken off the line it gets a connection, or hears why there is none. */
 interface Waiting {
-  resolve(connection: Connection): void;
-  reject(error: unknown): void;
+  readonly resolve: (connection: Connection) => void;
+  readonly reject: (error: unknown) => void;
+  readonly timer: NodeJS.Timeout;
 }
 
 export interface PoolOptions extends ConnectionOptions {
@@ -18,7 +20,7 @@ export interface PoolOptions extends ConnectionOptions {
 export class Pool {
   readonly #options: PoolOptions;
   readonly #idle: Connection[] = [];
-  readonly #waiting: Waiting[] = [];
+  #waiting: readonly Waiting[] = [];
   /** Those in use and those being made. */
   #busy = 0;
   /** Counted up when all that were made before are of no use any more. */
@@ -74,14 +76,22 @@ export class Pool {
     }
     if (this.#busy < this.#options.max_active) return this.#open();
     const { promise, resolve, reject } = Promise.withResolvers<Connection>();
-    const waiting = { resolve, reject };
-    this.#waiting.push(waiting);
-    const seconds = this.#options.connect_timeout_ms / 1000;
+    const milliseconds = this.#options.connect_timeout_ms;
     const timer = setTimeout(() => {
-      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
-      reject(StoreUnavailable(`no connection was free within ${seconds} s`));
-    }, this.#options.connect_timeout_ms);
-    return promise.finally(() => clearTimeout(timer));
+      this.#waiting = this.#waiting.filter((other) => other !== waiting);
+      reject(StoreUnavailable(`no connection was free within ${milliseconds / 1000} s`));
+    }, milliseconds);
+    const waiting: Waiting = { resolve, reject, timer };
+    this.#waiting = [...this.#waiting, waiting];
+    return promise;
+  }
+
+  /** Takes the first off the line: whoever does must settle it. */
+  #next(): Waiting | undefined {
+    const [next, ...others] = this.#waiting;
+    this.#waiting = others;
+    clearTimeout(next?.timer);
+    return next;
   }
 
   async #open(): Promise<Connection> {
@@ -100,7 +110,7 @@ export class Pool {
       this.#left();
       return;
     }
-    const next = this.#waiting.shift();
+    const next = this.#next();
     if (next !== undefined) {
       next.resolve(connection);
       return;
@@ -116,7 +126,7 @@ export class Pool {
   /** One place has become free. */
   #left(): void {
     this.#busy -= 1;
-    const next = this.#waiting.shift();
+    const next = this.#next();
     if (next !== undefined) this.#acquire().then(next.resolve, next.reject);
     else if (this.#busy === 0) this.#onDrained?.();
   }
