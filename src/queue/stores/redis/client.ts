@@ -11,8 +11,11 @@ import { codeOf, ELSEWHERE, failure, REFUSED } from './failures.ts';
 import type { RedisStoreOptions } from './options.ts';
 import { OPENING, SCRIPT, SCRIPT_SHA, VERSION } from './script.ts';
 
-/** When memory is full: `always` works on, `room` is refused; `read` does not write. */
-export type Mode = 'always' | 'room' | 'read';
+/**
+ * What a call does: `read` does not write. What `room` writes is refused when memory is full, what `always` and
+ * `lease` write is not. What `lease` writes needs no replica: if a failover loses it, it is done again.
+ */
+export type Mode = 'always' | 'room' | 'lease' | 'read';
 
 /** What a call answers with: `+` and its values, or `!` and a refusal. */
 export type Answer = readonly unknown[];
@@ -28,6 +31,12 @@ interface Call {
 interface Run {
   readonly calls: readonly Call[];
   readonly timer: NodeJS.Timeout;
+}
+
+interface Executed {
+  readonly answers: readonly Answer[];
+  /** Why replicas are not known to have what was done. */
+  readonly missing: unknown;
 }
 
 /** How many runs may be on their way: while Redis works on one the next one gets ready. */
@@ -161,13 +170,14 @@ export class ScriptClient {
 
   /** Calls from the front that can share a run. */
   #take(): readonly Call[] {
-    let mode: Mode = 'read';
+    let writes: Writes | undefined;
     let weight = 0;
     let size = 0;
     for (const call of this.#waiting) {
-      const fits = call.mode === 'read' || mode === 'read' || call.mode === mode;
+      const its = writesOf(call);
+      const fits = its === undefined || writes === undefined || its === writes;
       if (size > 0 && (!fits || size === CALLS_PER_RUN || weight + call.weight > WEIGHT_PER_RUN)) break;
-      if (call.mode !== 'read') mode = call.mode;
+      writes ??= its;
       weight += call.weight;
       size += 1;
     }
@@ -184,9 +194,12 @@ export class ScriptClient {
     this.#running.add(run);
     void this.#execute(calls)
       .then(
-        (answers) => {
+        ({ answers, missing }) => {
           if (!this.#running.delete(run)) return;
-          for (const [index, call] of calls.entries()) call.resolve(answers[index] ?? []);
+          for (const [index, call] of calls.entries()) {
+            if (missing !== undefined && isKept(call)) call.reject(missing);
+            else call.resolve(answers[index] ?? []);
+          }
         },
         (error: unknown) => {
           if (!this.#running.delete(run)) return;
@@ -200,25 +213,27 @@ export class ScriptClient {
       });
   }
 
-  async #execute(calls: readonly Call[]): Promise<readonly Answer[]> {
-    const mode = calls.find((call) => call.mode !== 'read')?.mode ?? 'read';
+  async #execute(calls: readonly Call[]): Promise<Executed> {
+    const writes = calls.map(writesOf).find((writes) => writes !== undefined) ?? 'read';
+    const waits = this.#min_replicas > 0 && calls.some(isKept);
     const sent_at = performance.now();
     const late = Math.floor(sent_at + this.#ahead_ms + this.#timeout_ms);
-    const args = [this.store_id, Math.round(this.#clockOffset()), late, this.#origin, mode];
+    const offset = Math.round(this.#clockOffset());
+    const args = [this.store_id, offset, late, this.#origin, writes, waits ? 1 : 0];
     for (const call of calls) for (const arg of call.args) args.push(arg);
-    let reply: readonly unknown[];
+    let evaluated: Evaluated;
     try {
-      reply = await this.#evaluate(args, mode);
+      evaluated = await this.#evaluate(args, waits);
     } catch (error) {
       const code = codeOf(error);
       if (code !== undefined && ELSEWHERE.has(code)) this.#client.disconnect(true);
       throw failure(error, this.where);
     }
-    const [verdict, clock, ...rest] = reply;
+    const [verdict, clock, ...rest] = evaluated.reply;
     this.#ahead_ms = Number(clock) - sent_at;
     switch (String(verdict)) {
       case 'ok':
-        return this.#accept(rest);
+        return { answers: this.#accept(rest), missing: evaluated.missing };
       case 'late':
         throw StoreUnavailable(`the call has reached Redis at ${this.where} too late`);
       default:
@@ -245,12 +260,12 @@ export class ScriptClient {
   }
 
   /** Its script is loaded again where it is not known: after a restart, a failover, SCRIPT FLUSH. */
-  async #evaluate(args: readonly (string | number)[], mode: Mode): Promise<readonly unknown[]> {
+  async #evaluate(args: readonly (string | number)[], waits: boolean): Promise<Evaluated> {
     try {
-      return await this.#command('evalsha', SCRIPT_SHA, args, mode);
+      return await this.#command('evalsha', SCRIPT_SHA, args, waits);
     } catch (error) {
       if (codeOf(error) !== 'NOSCRIPT') throw error;
-      return this.#command('eval', SCRIPT, args, mode);
+      return this.#command('eval', SCRIPT, args, waits);
     }
   }
 
@@ -258,11 +273,11 @@ export class ScriptClient {
     name: 'eval' | 'evalsha',
     script: string,
     args: readonly (string | number)[],
-    mode: Mode,
-  ): Promise<readonly unknown[]> {
+    waits: boolean,
+  ): Promise<Evaluated> {
     const all = [script, 1, this.#key, ...args];
-    if (this.#min_replicas === 0 || mode === 'read') {
-      return (await this.#client.callBuffer(name, all)) as readonly unknown[];
+    if (!waits) {
+      return { reply: (await this.#client.callBuffer(name, all)) as readonly unknown[], missing: undefined };
     }
     const results = await this.#client
       .pipeline()
@@ -271,13 +286,15 @@ export class ScriptClient {
       .exec();
     const [[failed, reply] = [], [notWaited, replicas] = []] = results ?? [];
     if (failed) throw failed;
-    if (notWaited) throw notWaited;
-    if (Number(replicas) < this.#min_replicas) {
-      throw StoreUnavailable(
-        `only ${Number(replicas)} replicas of Redis at ${this.where} have the change, not ${this.#min_replicas}`,
-      );
-    }
-    return reply as readonly unknown[];
+    const missing = notWaited ? failure(notWaited, this.where) : this.#tooFew(Number(replicas));
+    return { reply: reply as readonly unknown[], missing };
+  }
+
+  #tooFew(replicas: number): Error | undefined {
+    if (replicas >= this.#min_replicas) return undefined;
+    return StoreUnavailable(
+      `only ${replicas} replicas of Redis at ${this.where} have the change, not ${this.#min_replicas}`,
+    );
   }
 
   /** All that runs or waits. */
@@ -289,6 +306,24 @@ export class ScriptClient {
     for (const call of calls) call.reject(error);
     this.#settle();
   }
+}
+
+interface Evaluated {
+  readonly reply: readonly unknown[];
+  readonly missing: unknown;
+}
+
+/** What happens to a run's writes when memory is full. */
+type Writes = 'always' | 'room';
+
+function writesOf({ mode }: Call): Writes | undefined {
+  if (mode === 'read') return undefined;
+  return mode === 'room' ? 'room' : 'always';
+}
+
+/** Whether somebody is told that it holds. */
+function isKept({ mode }: Call): boolean {
+  return mode === 'always' || mode === 'room';
 }
 
 interface Opened {

@@ -3,8 +3,8 @@
  *
  * KEYS[1] names the store's own key: the others have the same hash tag. ARGV: the store's id, what to add to the
  * clock (ms), when the call is too late (server's clock, ms; "": never), who calls, and whether it may write
- * when memory is full ("always", "room": not then, "read": it does not write). Then any number of calls, each
- * with its arguments.
+ * when memory is full ("always", "room": not then, "read": it does not write), and 1 if replicas are waited for.
+ * Then any number of calls, each with its arguments.
  */
 import { createHash } from 'node:crypto';
 import { ATTEMPTS } from './script/attempts.ts';

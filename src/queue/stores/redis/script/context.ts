@@ -56,7 +56,7 @@ local heads, ops = {}, {}
 
 export const CONTEXT = `
 -- Arguments are read one after the other.
-S.at = 5
+S.at = 6
 function F.arg()
   S.at = S.at + 1
   return ARGV[S.at]
@@ -70,8 +70,10 @@ end
 -- none: so this one, of nothing, comes first where jobs are worked off.
 if ARGV[5] == 'always' then call('DEL', K .. 'none') end
 
-S.changed = false
-S.counted = false
+-- WAIT waits for what its connection has written last. A call that finds what it wanted already done must not be
+-- answered before replicas have that: so it writes, too.
+S.changed = ARGV[6] == '1'
+S.counted = S.changed
 function F.next_seq()
   S.changed, S.counted = true, true
   S.last_seq = S.last_seq + 1
