@@ -76,6 +76,7 @@ end
 function F.start(seq, head, worker, lease_ms)
   F.take_slots(seq, head)
   F.leave(seq, head, true)
+  F.bring_next(seq, head)
   F.set_state(seq, head, $STARTED)
   head[$ATTEMPT] = head[$ATTEMPT] + 1
   head[$FENCE], head[$WORKER], head[$STARTED_AT] = F.next_fence(), worker, now

@@ -57,6 +57,8 @@ const NUMBERS = new Map<string, number>([
   ['HIGHEST_PRIORITY', 2 ** 31 - 1],
   // How many jobs one claim may look at in vain before it answers with what it has, so that none takes long.
   ['LOOKS', 400],
+  // How many fronts come back into play at once when many slots become free: each takes 50 µs.
+  ['WOKEN', 100],
   // The most candidates a claim reads at once.
   ['CANDIDATES', 100],
   // How many jobs one step of a listing looks at, and one step of `prune` deletes: other calls come in between.

@@ -10,8 +10,10 @@
  *
  * Whoever leaves as the front of a lane has the best of the lane in its place. A slot that becomes free brings
  * back into play the first front held on its pool, of each queue; so does a job in play that leaves or moves back
- * without taking a slot of a pool that has one, for its queue. So there are always as many jobs in play as could
- * take a slot that is free, and they are the first in order. Each event touches a few jobs, however many wait.
+ * without taking a slot of a pool that has one, for its queue. Where many slots become free at once, WOKEN fronts of
+ * each queue are brought back; as long as that many are free, each job that takes one brings back the next. So of
+ * those that could take a free slot there are always as many in play as slots are free, or WOKEN, and they are the
+ * first in order. Each event touches a few jobs, however many wait.
  *
  * A job's place in `ready` is its turn when it came into play. If its key was served since, the claim that looks at
  * it moves it to where it now belongs.
@@ -32,8 +34,11 @@ function F.save_pool(id, pool)
   local in_use = kind == 103 or pool[$UNFINISHED] > 0 or (kind == 108 and pool[$CONCURRENCY] > 0)
   F.set_entry(POOLS, id, in_use and pool)
 end
+function F.free_of(pool)
+  return pool[$CONCURRENCY] == 0 and math.huge or pool[$CONCURRENCY] - pool[$TAKEN]
+end
 function F.is_free(pool)
-  return pool[$CONCURRENCY] == 0 or pool[$TAKEN] < pool[$CONCURRENCY]
+  return F.free_of(pool) > 0
 end
 
 -- The ids of a job's pools, or nil, and its lane.
@@ -149,10 +154,10 @@ function F.bring_back(pool_id, queue)
     end
   end
 end
--- As many of each queue.
+-- As many of each queue, up to WOKEN.
 function F.bring_back_all(pool_id, slots)
   for _, queue in ipairs(call('SMEMBERS', K .. 'held_queues:' .. pool_id)) do
-    local left = slots
+    local left = min(slots, $WOKEN)
     while left > 0 and F.bring_back(pool_id, queue) do left = left - 1 end
   end
 end
@@ -160,6 +165,13 @@ end
 function F.pass_by(seq, head, except)
   for _, id in ipairs(F.pools_of(seq, head)) do
     if id ~= except and F.is_free(F.pool_of(id)) then F.bring_back(id, head[$QUEUE]) end
+  end
+end
+
+-- For a job that has left its place in play with its slots: where more were free than fronts were brought back.
+function F.bring_next(seq, head)
+  for _, id in ipairs(F.pools_of(seq, head) or {}) do
+    if F.free_of(F.pool_of(id)) >= $WOKEN then F.bring_back(id, head[$QUEUE]) end
   end
 end
 
@@ -243,12 +255,10 @@ end
 -- 0: as many as there are.
 function F.set_concurrency(id, concurrency)
   local pool = F.pool_of(id)
-  local function free()
-    return pool[$CONCURRENCY] == 0 and math.huge or math.max(0, pool[$CONCURRENCY] - pool[$TAKEN])
-  end
-  local before = free()
+  local before = math.max(0, F.free_of(pool))
   pool[$CONCURRENCY] = concurrency
   F.save_pool(id, pool)
-  if before < free() then F.bring_back_all(id, free() - before) end
+  local free = F.free_of(pool)
+  if before < free then F.bring_back_all(id, free - before) end
 end
 `;
