@@ -16,7 +16,7 @@ import type { Json } from '../util/json.ts';
 import { Attempt, toJson } from './attempt.ts';
 import { QueueError } from './errors.ts';
 import { PermanentError, type StopReason } from './handler.ts';
-import type { ClaimedJob, ClaimRequest, JobState, Outcome } from './store.ts';
+import type { ClaimedJob, ClaimRequest, Job, JobState, Lease, Outcome, Page } from './store.ts';
 import {
   type Backoff,
   type QueueLimit,
@@ -32,6 +32,8 @@ export { retryDelay };
 const STORE_RETRY_MS = { first: 50, most: 2_000 };
 /** How long a shutdown tries to give back what did not stop, ms. If that fails, the leases run out. */
 const GIVE_BACK_MS = 1_000;
+/** How many running jobs are looked through at once. */
+const STARTED_AT_ONCE = 500;
 /** Longest delay of a timer: Node fires at once beyond 2^31 ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -61,6 +63,8 @@ export class Worker {
   #claiming = false;
   #claimAgain = false;
   #claimFailures = 0;
+  /** A claim has failed: it may have been carried out, and its jobs be held by nobody who knows. */
+  #mayHoldMore = false;
   #renewing = false;
   #renewAgain = false;
   #ends: End[] = [];
@@ -183,6 +187,7 @@ export class Worker {
       // None: the next attempt that ends looks again.
       if (room === undefined) return pause_ms;
       try {
+        if (this.#mayHoldMore) await this.#giveBackUnknown();
         const { jobs, next_due_at } = await store.claim({ worker: name, lease_ms, ...room });
         this.#storeAnswered();
         this.#claimFailures = 0;
@@ -192,11 +197,32 @@ export class Worker {
         if (next_due_at !== null) pause_ms = Math.min(pause_ms, Math.max(1, next_due_at - Date.now()));
       } catch (error) {
         this.#storeFailed(error);
+        this.#mayHoldMore = true;
         this.#claimFailures += 1;
         return retryPause(this.#claimFailures);
       }
     }
     return pause_ms;
+  }
+
+  /**
+   * Gives back what a claim has handed out whose answer never came: otherwise it would wait for its lease to run out,
+   * and count as a job whose worker has died.
+   */
+  async #giveBackUnknown(): Promise<void> {
+    const { store, name } = this.#options;
+    const known = new Set([...this.#attempts].map(({ lease }) => lease.fence));
+    const unknown: Lease[] = [];
+    let cursor: string | undefined;
+    do {
+      const page: Page<Job> = await store.list({ state: 'STARTED' }, STARTED_AT_ONCE, cursor);
+      for (const { job_id, attempt, fence, worker } of page.items) {
+        if (worker === name && fence !== null && !known.has(fence)) unknown.push({ job_id, attempt, fence });
+      }
+      cursor = page.cursor ?? undefined;
+    } while (cursor !== undefined);
+    if (unknown.length > 0) await store.release(unknown);
+    this.#mayHoldMore = false;
   }
 
   /** What it can take, no more: a job held by a busy worker is a job that nobody runs. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
+import { StoreUnavailable } from '../../src/queue/errors.ts';
 import type { Json } from '../../src/queue/index.ts';
 import {
   AttemptStopped,
@@ -233,6 +234,39 @@ test('the delay of a retry doubles up to its limit, half of it at random', () =>
     [0, 1, 2, 3, 4, 50, 5_000].map((n) => retryDelay(n, backoff, () => random));
   assert.deepEqual(delays(0), [50, 100, 200, 400, 500, 500, 500]);
   assert.deepEqual(delays(0.5), [75, 150, 300, 600, 750, 750, 750]);
+});
+
+test('what a claim has taken whose answer was lost is given back, uncounted, and runs', async (t) => {
+  const place = await setup(t);
+  // The network's part: the call is carried out, and its answer lost.
+  let lost = 0;
+  const claim: Store['claim'] = async (request) => {
+    const claimed = await place.store.claim(request);
+    if (claimed.jobs.length === 0 || lost === 5) return claimed;
+    lost += 1;
+    throw StoreUnavailable('the answer was lost');
+  };
+  const store = new Proxy(place.store, {
+    get(target, name) {
+      if (name === 'claim') return claim;
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const jobs = await place.queue.enqueueAll([JOB, JOB, JOB]);
+  const attempts: number[] = [];
+  place.work(
+    async ({ attempt }) => {
+      attempts.push(attempt);
+      return null;
+    },
+    { store },
+  );
+  for (const { job_id } of jobs) {
+    assert.equal((await place.queue.wait(job_id, { timeout_ms: 30_000 })).state, 'SUCCESS');
+  }
+  assert.equal(lost, 5);
+  assert.deepEqual(attempts, [1, 1, 1]);
 });
 
 test('a retry runs when it is due, though no hint comes', async (t) => {
