@@ -5,15 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { QueueError } from '../../src/queue/errors.ts';
 import type { Store } from '../../src/queue/store.ts';
 import { openRedisStore, type RedisStoreOptions } from '../../src/queue/stores/redis.ts';
-import {
-  execute,
-  freshDatabase,
-  noPrivate,
-  type PrivateServer,
-  proxy,
-  servers,
-  startPrivate,
-} from '../support/services.ts';
+import { execute, freshDatabase, noPrivate, proxy, servers, startPrivate } from '../support/services.ts';
 import { until } from '../support/until.ts';
 import { listen, newJob, only, range } from './conformance/subject.ts';
 import { optionsOf } from './redis.ts';
@@ -438,31 +430,6 @@ test('settings that put jobs at risk are said at the start', own, async (t) => {
   await (await openRedisStore({ ...options, onWarning: (message) => said.push(message) })).close();
   assert.match(only(said), /CONFIG GET/);
 });
-
-test('a change is only accepted with as many replicas as it asks for', own, async (t) => {
-  const redis = await startPrivate(t, 'redis');
-  const replica = await startPrivate(t, 'redis');
-  const options = { ...optionsOf(redis.dsn), min_replicas: 1, command_timeout_ms: 1_000 };
-  const store = await open(t, options);
-  await isUnavailable(store.enqueue([newJob('a')]), /only 0 replicas.*not 1/);
-  await follow(replica, redis);
-  await store.enqueue([newJob('b')]);
-  await replica.kill();
-  await isUnavailable(store.enqueue([newJob('c')]), /only 0 replicas/);
-  // Told the truth: it may be there.
-  assert.deepEqual(await ids(store), ['a', 'b', 'c']);
-});
-
-/** Makes a server the replica of another, and waits until it has its data. */
-async function follow(replica: PrivateServer, master: PrivateServer): Promise<void> {
-  const { password, port } = new URL(master.dsn);
-  await execute(replica.dsn, ['CONFIG', 'SET', 'masterauth', password]);
-  await execute(replica.dsn, ['REPLICAOF', '127.0.0.1', port]);
-  await until('it follows', async () => {
-    const [[info] = []] = await execute(replica.dsn, 'INFO replication');
-    return String(info).includes('master_link_status:up');
-  });
-}
 
 test('when the store is closed no connection is left', own, async (t) => {
   const redis = await startPrivate(t, 'redis');
