@@ -66,14 +66,14 @@ const SQL = {
       SELECT k.tied, p.priority FROM kinds k, LATERAL (
         (SELECT priority FROM @waiting WHERE NOT k.tied AND hold = 0 AND queue = $1 ORDER BY priority DESC LIMIT 1)
         UNION ALL
-        (SELECT priority FROM @waiting WHERE k.tied AND hold IN (1, 2, 3) AND queue = $1 ORDER BY priority DESC LIMIT 1)
+        (SELECT priority FROM @waiting WHERE k.tied AND hold & 3 > 0 AND queue = $1 ORDER BY priority DESC LIMIT 1)
       ) p
       UNION ALL
       SELECT o.tied, p.priority FROM priorities o, LATERAL (
         (SELECT priority FROM @waiting WHERE NOT o.tied AND hold = 0 AND queue = $1 AND priority < o.priority
           ORDER BY priority DESC LIMIT 1)
         UNION ALL
-        (SELECT priority FROM @waiting WHERE o.tied AND hold IN (1, 2, 3) AND queue = $1 AND priority < o.priority
+        (SELECT priority FROM @waiting WHERE o.tied AND hold & 3 > 0 AND queue = $1 AND priority < o.priority
           ORDER BY priority DESC LIMIT 1)
       ) p
     ), found AS (
@@ -84,10 +84,10 @@ const SQL = {
         (SELECT * FROM @waiting WHERE NOT p.tied AND hold = 0 AND queue = $1 AND priority = p.priority AND due_at > now.ms
           ORDER BY due_at, place LIMIT $2)
         UNION ALL
-        (SELECT * FROM @waiting WHERE p.tied AND hold IN (1, 2, 3) AND queue = $1 AND priority = p.priority
+        (SELECT * FROM @waiting WHERE p.tied AND hold & 3 > 0 AND queue = $1 AND priority = p.priority
           AND due_at <= now.ms ORDER BY due_at, place LIMIT $2)
         UNION ALL
-        (SELECT * FROM @waiting WHERE p.tied AND hold IN (1, 2, 3) AND queue = $1 AND priority = p.priority
+        (SELECT * FROM @waiting WHERE p.tied AND hold & 3 > 0 AND queue = $1 AND priority = p.priority
           AND due_at > now.ms ORDER BY due_at, place LIMIT $2)
       ) w
     ), ordered AS (

@@ -2,24 +2,34 @@
 import { entry, helper } from './define.ts';
 
 export const CHANGES = [
-  // Cancels a job that is not finished: at once when it waits, by request when it runs. False if it is finished.
+  // Cancels jobs that are not finished: at once those that wait, by request those that run. False if there was none.
   helper(
-    'cancel_one(p_seq bigint, p_now bigint) RETURNS boolean',
+    'cancel_jobs(p_seqs bigint[], p_now bigint) RETURNS boolean',
     `
+DECLARE
+  v_left bigint[] := p_seqs;
+  v_asked bigint[];
+  v_waiting bigint[] := '{}';
+  v_some bigint[];
 BEGIN
-  UPDATE leases SET cancel_requested = true WHERE seq = p_seq;
-  IF FOUND THEN
-    PERFORM note('stopped');
-    RETURN true;
-  END IF;
-  IF EXISTS (SELECT 1 FROM outcomes WHERE seq = p_seq) THEN RETURN false; END IF;
-  -- A worker may claim it just now: then it runs, and is asked.
-  IF EXISTS (SELECT 1 FROM waiting WHERE seq = p_seq FOR UPDATE) THEN
-    PERFORM end_job(p_seq, 'CANCELLED', '', NULL, p_now);
-    RETURN true;
-  END IF;
-  IF NOT EXISTS (SELECT 1 FROM jobs WHERE seq = p_seq) THEN RETURN false; END IF;
-  RETURN cancel_one(p_seq, p_now);
+  -- A worker may claim one just now: then it runs, and is asked.
+  LOOP
+    WITH asked AS (UPDATE leases SET cancel_requested = true WHERE seq = ANY (v_left) RETURNING seq)
+    SELECT v_asked || array_agg(seq) INTO v_asked FROM asked;
+    WITH locked AS (SELECT seq FROM waiting WHERE seq = ANY (v_left) FOR UPDATE)
+    SELECT array_agg(seq) INTO v_some FROM locked;
+    v_waiting := v_waiting || v_some;
+    EXIT WHEN coalesce(cardinality(v_asked), 0) + cardinality(v_waiting) = cardinality(p_seqs);
+    SELECT array_agg(s.seq) INTO v_left FROM (
+      SELECT unnest(v_left) EXCEPT SELECT unnest(v_asked || v_waiting)
+    ) s (seq)
+    WHERE NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.seq = s.seq OFFSET 0)
+      AND EXISTS (SELECT 1 FROM jobs j WHERE j.seq = s.seq OFFSET 0);
+    EXIT WHEN v_left IS NULL;
+  END LOOP;
+  IF v_asked IS NOT NULL THEN PERFORM note('stopped'); END IF;
+  IF cardinality(v_waiting) > 0 THEN PERFORM end_jobs(v_waiting, 'CANCELLED', '', NULL, p_now); END IF;
+  RETURN v_asked IS NOT NULL OR cardinality(v_waiting) > 0;
 END`,
   ),
   entry(
@@ -29,7 +39,7 @@ END`,
 BEGIN
   PERFORM lock_ties();
   SELECT seq INTO job FROM jobs WHERE job_id = p_job_id ORDER BY run DESC LIMIT 1;
-  verdict := CASE WHEN job IS NULL THEN 'unknown' WHEN cancel_one(job, now_ms(p_offset)) THEN 'ok' ELSE 'finished' END;
+  verdict := CASE WHEN job IS NULL THEN 'unknown' WHEN cancel_jobs(ARRAY[job], now_ms(p_offset)) THEN 'ok' ELSE 'finished' END;
   stopped := noted('stopped');
   ready := noted('ready');
   finished := noted_finished();
@@ -41,54 +51,43 @@ END`,
     `
 DECLARE
   g groups;
-  v_seq bigint;
-  v_now bigint;
 BEGIN
   PERFORM lock_ties();
-  v_now := now_ms(p_offset);
   SELECT * INTO g FROM groups WHERE group_id = p_group_id AND NOT forgotten ORDER BY seq DESC LIMIT 1;
   verdict := CASE WHEN NOT FOUND THEN 'unknown' WHEN g.unfinished = 0 THEN 'finished' ELSE 'ok' END;
   IF verdict <> 'ok' THEN RETURN; END IF;
-  FOR v_seq IN
+  PERFORM cancel_jobs(ARRAY(
     SELECT j.seq FROM jobs j WHERE j.group_id = p_group_id AND j.group_seq = g.seq
-      AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.seq = j.seq)
-    ORDER BY j.seq
-  LOOP
-    PERFORM cancel_one(v_seq, v_now);
-  END LOOP;
+      AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.seq = j.seq OFFSET 0)
+  ), now_ms(p_offset));
   stopped := noted('stopped');
   ready := noted('ready');
   finished := noted_finished();
 END`,
   ),
   helper(
-    'purge_run(p_seq bigint, p_now bigint) RETURNS void',
+    'purge_jobs(p_seqs bigint[], p_now bigint) RETURNS void',
     `
-DECLARE
-  v_queue text;
-  v_state text;
 BEGIN
-  IF EXISTS (SELECT 1 FROM leases WHERE seq = p_seq) THEN PERFORM note('stopped'); END IF;
-  PERFORM end_job(p_seq, 'CANCELLED', '', NULL, p_now);
-  DELETE FROM outcomes WHERE seq = p_seq RETURNING state INTO v_state;
-  DELETE FROM jobs WHERE seq = p_seq RETURNING queue INTO v_queue;
-  IF FOUND THEN PERFORM tally(v_queue, v_state, NULL); END IF;
+  IF EXISTS (SELECT 1 FROM leases WHERE seq = ANY (p_seqs)) THEN PERFORM note('stopped'); END IF;
+  PERFORM end_jobs(p_seqs, 'CANCELLED', '', NULL, p_now);
+  WITH gone AS (
+    DELETE FROM outcomes WHERE seq = ANY (p_seqs) RETURNING queue, state
+  )
+  INSERT INTO tallies (queue, state, jobs) SELECT queue, state, -count(*) FROM gone GROUP BY 1, 2;
+  DELETE FROM jobs WHERE seq = ANY (p_seqs);
 END`,
   ),
   entry(
     `purge(p_job_id text, p_offset bigint, OUT verdict text, OUT stopped boolean, OUT ready boolean, OUT finished text)`,
     `
 DECLARE
-  v_seq bigint;
-  v_now bigint;
+  v_seqs bigint[];
 BEGIN
   PERFORM lock_ties();
-  v_now := now_ms(p_offset);
-  verdict := 'unknown';
-  FOR v_seq IN SELECT seq FROM jobs WHERE job_id = p_job_id ORDER BY run LOOP
-    verdict := 'ok';
-    PERFORM purge_run(v_seq, v_now);
-  END LOOP;
+  SELECT array_agg(seq) INTO v_seqs FROM jobs WHERE job_id = p_job_id;
+  verdict := CASE WHEN v_seqs IS NULL THEN 'unknown' ELSE 'ok' END;
+  IF verdict = 'ok' THEN PERFORM purge_jobs(v_seqs, now_ms(p_offset)); END IF;
   stopped := noted('stopped');
   ready := noted('ready');
   finished := noted_finished();
@@ -99,20 +98,15 @@ END`,
        OUT finished text)`,
     `
 DECLARE
-  v_seq bigint;
-  v_now bigint;
+  v_seqs bigint[];
 BEGIN
   PERFORM lock_ties();
-  v_now := now_ms(p_offset);
-  verdict := 'unknown';
-  IF EXISTS (SELECT 1 FROM groups WHERE group_id = p_group_id) THEN
-    verdict := 'ok';
-    FOR v_seq IN SELECT seq FROM jobs WHERE group_id = p_group_id ORDER BY seq LOOP
-      PERFORM purge_run(v_seq, v_now);
-    END LOOP;
-    FOR v_seq IN DELETE FROM groups WHERE group_id = p_group_id RETURNING seq LOOP
-      DELETE FROM pools WHERE pool = v_seq;
-    END LOOP;
+  SELECT array_agg(seq) INTO v_seqs FROM groups WHERE group_id = p_group_id;
+  verdict := CASE WHEN v_seqs IS NULL THEN 'unknown' ELSE 'ok' END;
+  IF verdict = 'ok' THEN
+    PERFORM purge_jobs(ARRAY(SELECT seq FROM jobs WHERE group_id = p_group_id), now_ms(p_offset));
+    DELETE FROM groups WHERE seq = ANY (v_seqs);
+    DELETE FROM pools WHERE pool = ANY (v_seqs);
   END IF;
   stopped := noted('stopped');
   ready := noted('ready');

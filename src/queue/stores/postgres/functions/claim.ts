@@ -119,11 +119,8 @@ BEGIN
   SELECT pool INTO v_full FROM pools
   WHERE pool IN (w.group_pool, w.limit_pool, w.key_pool) AND taken >= capacity ORDER BY pool LIMIT 1;
   IF FOUND THEN
-    SELECT * INTO v_front FROM waiting
-    WHERE group_pool = w.group_pool AND limit_pool = w.limit_pool AND key_pool = w.key_pool AND queue = w.queue AND hold = 2
-    LIMIT 1;
-    IF v_front.priority > w.priority
-      OR (v_front.priority = w.priority AND (v_front.due_at, v_front.place) < (w.due_at, w.place)) THEN
+    v_front := first_of_lane(w.queue, w.group_pool, w.limit_pool, w.key_pool, 2::smallint);
+    IF is_before(v_front, w) THEN
       UPDATE waiting SET hold = 3 WHERE seq = w.seq;
     ELSE
       UPDATE waiting SET hold = 3, pool = NULL WHERE seq = v_front.seq;
@@ -145,7 +142,8 @@ BEGIN
   VALUES (v_fence, w.seq, p_now + p_lease_ms, p_now, w.due_at, w.place, w.group_pool, w.limit_pool, w.key_pool, w.priority,
     w.attempt + 1, w.failures, w.crashes, true, (SELECT job_id FROM jobs WHERE seq = w.seq), w.queue, p_worker, w.error);
   PERFORM tally(w.queue, CASE WHEN w.retrying THEN 'RETRY' ELSE 'PENDING' END, 'STARTED');
-  PERFORM wake_lane(w);
+  PERFORM wake_lane(w.queue, w.group_pool, w.limit_pool, w.key_pool);
+  PERFORM wake_followers(w);
   RETURN v_fence;
 END`,
   ),

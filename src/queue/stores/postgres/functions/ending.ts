@@ -1,101 +1,143 @@
-/** How a job ends, with all that hangs on it: its slots, its group, its children. All run under lock_ties(). */
+/**
+ * How jobs end, with all that hangs on them: their slots, their groups, their children. All run under lock_ties().
+ *
+ * Many may end at once, and each statement is for all of them: a row that is updated once for each job, or a search that
+ * passes what this transaction has deleted for each job, would make the cost of a group the square of its size. What is
+ * joined to other tables is looked up row by row (OFFSET 0), whatever the planner takes the sizes to be.
+ */
 import { helper } from './define.ts';
 
 export const ENDING = [
-  // Moves one job to its outcome; false if it is finished already or not there.
+  // Moves jobs to their outcomes, and gives those moved: not those that are finished already or not there.
   helper(
-    'end_one(p_seq bigint, p_state text, p_error text, p_result text, p_now bigint) RETURNS boolean',
+    'settle(p_seqs bigint[], p_state text, p_error text, p_result text, p_now bigint) RETURNS bigint[]',
     `
 DECLARE
-  w waiting;
-  l leases;
-  j jobs;
-  v_pool bigint;
+  v_left bigint[] := p_seqs;
+  v_moved ended[];
+  v_ended ended[] := '{}';
+  v_waited bigint[];
+  v_of record;
+  v_unfinished bigint;
 BEGIN
-  -- It may be on its way from one to the other: a plain job is claimed and put back without the lock.
   LOOP
-    DELETE FROM waiting WHERE seq = p_seq RETURNING * INTO w;
-    EXIT WHEN FOUND;
-    DELETE FROM leases WHERE seq = p_seq RETURNING * INTO l;
-    EXIT WHEN FOUND;
-    IF EXISTS (SELECT 1 FROM outcomes WHERE seq = p_seq) THEN RETURN false; END IF;
-    IF NOT EXISTS (SELECT 1 FROM jobs WHERE seq = p_seq) THEN RETURN false; END IF;
+    WITH waited AS (
+      DELETE FROM waiting WHERE seq = ANY (v_left) RETURNING *
+    ), ran AS (
+      DELETE FROM leases WHERE seq = ANY (v_left) RETURNING *
+    ), gone AS (
+      SELECT seq, due_at, started_at, fence, group_pool, limit_pool, key_pool, attempt, failures, hold, false AS asked,
+        CASE WHEN retrying THEN 'RETRY' ELSE 'PENDING' END AS state, queue, worker FROM waited
+      UNION ALL
+      SELECT seq, due_at, started_at, fence, group_pool, limit_pool, key_pool, attempt, failures, NULL, cancel_requested,
+        'STARTED', queue, worker FROM ran
+    ), known AS (
+      SELECT g.*, j.job_id, j.group_seq FROM gone g,
+        LATERAL (SELECT job_id, group_seq FROM jobs x WHERE x.seq = g.seq OFFSET 0) j
+    ), kept AS (
+      INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, cancel_requested, state,
+        queue, worker, error, result)
+      SELECT seq, p_now, due_at, started_at, fence, attempt, failures, group_seq IS NOT NULL, asked, p_state, queue, worker,
+        p_error, p_result
+      FROM known
+    ), tallied AS (
+      INSERT INTO tallies (queue, state, jobs)
+      SELECT queue, state, -count(*) FROM known GROUP BY 1, 2
+      UNION ALL SELECT queue, p_state, count(*) FROM known GROUP BY 1
+    )
+    SELECT array_agg(ROW(seq, group_pool, limit_pool, key_pool, group_seq, hold, queue, job_id)::ended)
+    INTO v_moved FROM known;
+    v_ended := v_ended || v_moved;
+    EXIT WHEN cardinality(v_ended) = cardinality(p_seqs);
+    -- Some may be on their way from one to the other: a plain job is claimed and put back without the lock.
+    SELECT array_agg(s.seq) INTO v_left FROM unnest(v_left) s (seq)
+    WHERE NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.seq = s.seq OFFSET 0)
+      AND EXISTS (SELECT 1 FROM jobs j WHERE j.seq = s.seq OFFSET 0);
+    EXIT WHEN v_left IS NULL;
   END LOOP;
-  SELECT * INTO j FROM jobs WHERE seq = p_seq;
-  IF l.seq IS NOT NULL THEN
-    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, cancel_requested, state, queue, worker, error, result)
-    VALUES (p_seq, p_now, l.due_at, l.started_at, l.fence, l.attempt, l.failures, j.group_seq IS NOT NULL,
-      l.cancel_requested, p_state, j.queue, l.worker,
-      p_error, p_result);
-    PERFORM tally(j.queue, 'STARTED', p_state);
-    PERFORM free_slots(l);
-  ELSE
-    INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped, state, queue, worker, error, result)
-    VALUES (p_seq, p_now, w.due_at, w.started_at, w.fence, w.attempt, w.failures, j.group_seq IS NOT NULL, p_state, j.queue, w.worker,
-      p_error, p_result);
-    PERFORM tally(j.queue, CASE WHEN w.retrying THEN 'RETRY' ELSE 'PENDING' END, p_state);
-    IF w.hold = 4 THEN DELETE FROM dependencies WHERE child_seq = p_seq; END IF;
-    PERFORM leave(w);
-  END IF;
-  IF j.group_seq IS NOT NULL THEN
-    UPDATE groups SET unfinished = unfinished - 1, finished_at = CASE unfinished WHEN 1 THEN p_now END
-    WHERE seq = j.group_seq;
-  END IF;
-  FOREACH v_pool IN ARRAY ARRAY[
-    coalesce(l.limit_pool, w.limit_pool), coalesce(l.key_pool, w.key_pool)
-  ] LOOP
-    CONTINUE WHEN v_pool = 0;
-    UPDATE pools SET unfinished = unfinished - 1 WHERE pool = v_pool;
-    PERFORM forget_pool(v_pool);
+  IF cardinality(v_ended) = 0 THEN RETURN '{}'; END IF;
+
+  PERFORM note_finished(ARRAY(SELECT e.job_id FROM unnest(v_ended) e));
+  v_waited := ARRAY(SELECT e.seq FROM unnest(v_ended) e WHERE e.hold = 4);
+  IF cardinality(v_waited) > 0 THEN DELETE FROM dependencies WHERE child_seq = ANY (v_waited); END IF;
+  FOR v_of IN
+    SELECT e.group_seq, count(*) AS jobs FROM unnest(v_ended) e WHERE e.group_seq IS NOT NULL GROUP BY 1
+  LOOP
+    UPDATE groups SET unfinished = unfinished - v_of.jobs, finished_at = CASE unfinished WHEN v_of.jobs THEN p_now END
+    WHERE seq = v_of.group_seq;
   END LOOP;
-  PERFORM note_finished(j.job_id);
-  RETURN true;
+  FOR v_of IN
+    SELECT DISTINCT e.queue, e.group_pool, e.limit_pool, e.key_pool FROM unnest(v_ended) e WHERE e.hold IN (1, 2)
+  LOOP
+    PERFORM wake_lane(v_of.queue, v_of.group_pool, v_of.limit_pool, v_of.key_pool);
+  END LOOP;
+  FOR v_of IN
+    SELECT p.pool, count(*) AS jobs, count(*) FILTER (WHERE e.hold IS NULL) AS freed,
+      count(*) FILTER (WHERE e.hold IS NULL OR e.hold = 1) AS openings
+    FROM unnest(v_ended) e, LATERAL (VALUES (e.group_pool), (e.limit_pool), (e.key_pool)) p (pool)
+    WHERE p.pool <> 0 GROUP BY 1
+  LOOP
+    UPDATE pools SET taken = taken - v_of.freed,
+      unfinished = CASE kind WHEN 'group' THEN unfinished ELSE unfinished - v_of.jobs END
+    WHERE pool = v_of.pool RETURNING unfinished INTO v_unfinished;
+    IF v_unfinished = 0 THEN PERFORM forget_pool(v_of.pool); END IF;
+    IF v_of.openings > 0 THEN PERFORM wake_pool(v_of.pool, v_of.openings); END IF;
+  END LOOP;
+  RETURN ARRAY(SELECT e.seq FROM unnest(v_ended) e);
 END`,
   ),
-  // A parent has finished that this one need not fear.
+  // Jobs that have ended no longer hold up those that wait for them.
   helper(
-    'parent_finished(p_child bigint, p_now bigint) RETURNS void',
+    'let_go_of_children(p_parents bigint[], p_now bigint) RETURNS void',
     `
 DECLARE
-  w waiting;
+  v_freed record;
+  v_ready waiting[] := '{}';
+  v_some waiting[];
+  v_entered record;
 BEGIN
-  UPDATE waiting SET waits = waits - 1 WHERE seq = p_child RETURNING * INTO w;
-  IF w.waits = 0 THEN
-    w := enter(w, p_now);
-    UPDATE waiting SET hold = w.hold, turn_at = w.turn_at, turn = w.turn WHERE seq = p_child;
-  END IF;
+  FOR v_freed IN
+    WITH edges AS (DELETE FROM dependencies WHERE parent_seq = ANY (p_parents) RETURNING child_seq)
+    SELECT c.parents, array_agg(c.child_seq) AS children
+    FROM (SELECT child_seq, count(*) AS parents FROM edges GROUP BY 1) c GROUP BY 1
+  LOOP
+    WITH freed AS (
+      UPDATE waiting w SET waits = waits - v_freed.parents WHERE seq = ANY (v_freed.children) RETURNING w
+    )
+    SELECT array_agg(w) INTO v_some FROM freed WHERE (w).waits = 0;
+    v_ready := v_ready || v_some;
+  END LOOP;
+  FOR v_entered IN
+    SELECT e.hold, CASE e.hold WHEN 1 THEN e.turn_at END AS turn_at, CASE e.hold WHEN 1 THEN e.turn END AS turn,
+      array_agg(e.seq) AS seqs
+    FROM enter_all(v_ready, p_now) e GROUP BY 1, 2, 3
+  LOOP
+    UPDATE waiting SET hold = v_entered.hold, turn_at = coalesce(v_entered.turn_at, turn_at),
+      turn = coalesce(v_entered.turn, turn)
+    WHERE seq = ANY (v_entered.seqs);
+  END LOOP;
 END`,
   ),
-  // Ends a job, and cancels or releases those that waited for it, and so on.
+  // Ends jobs, and cancels or releases those that waited for them, and so on.
   helper(
-    'end_job(p_seq bigint, p_state text, p_error text, p_result text, p_now bigint) RETURNS void',
+    'end_jobs(p_seqs bigint[], p_state text, p_error text, p_result text, p_now bigint) RETURNS void',
     `
 DECLARE
-  -- Not recursive: a chain may be long.
-  v_cancelled bigint[] := '{}';
-  v_at integer := 0;
-  v_edge record;
+  v_ended bigint[] := settle(p_seqs, p_state, p_error, p_result, p_now);
+  v_doomed bigint[];
 BEGIN
-  IF NOT end_one(p_seq, p_state, p_error, p_result, p_now) THEN RETURN; END IF;
-  FOR v_edge IN DELETE FROM dependencies WHERE parent_seq = p_seq RETURNING child_seq, on_failure LOOP
-    IF p_state = 'SUCCESS' OR v_edge.on_failure = 'run' THEN
-      PERFORM parent_finished(v_edge.child_seq, p_now);
-    ELSE
-      v_cancelled := v_cancelled || v_edge.child_seq;
-    END IF;
-  END LOOP;
-  WHILE v_at < cardinality(v_cancelled) LOOP
-    v_at := v_at + 1;
-    p_seq := v_cancelled[v_at];
-    CONTINUE WHEN NOT end_one(p_seq, 'CANCELLED', '', NULL, p_now);
-    FOR v_edge IN DELETE FROM dependencies WHERE parent_seq = p_seq RETURNING child_seq, on_failure LOOP
-      IF v_edge.on_failure = 'run' THEN
-        PERFORM parent_finished(v_edge.child_seq, p_now);
-      ELSE
-        v_cancelled := v_cancelled || v_edge.child_seq;
-      END IF;
-    END LOOP;
-  END LOOP;
+  IF NOT EXISTS (SELECT 1 FROM dependencies WHERE parent_seq = ANY (v_ended)) THEN RETURN; END IF;
+  IF p_state <> 'SUCCESS' THEN
+    WITH RECURSIVE doomed (seq) AS (
+      SELECT e.seq FROM unnest(v_ended) e (seq)
+      UNION
+      SELECT c.child_seq FROM doomed d,
+        LATERAL (SELECT child_seq FROM dependencies x WHERE x.parent_seq = d.seq AND x.on_failure = 'cancel' OFFSET 0) c
+    )
+    SELECT array_agg(seq) INTO v_doomed FROM (SELECT seq FROM doomed EXCEPT SELECT unnest(v_ended)) d;
+    IF v_doomed IS NOT NULL THEN v_ended := v_ended || settle(v_doomed, 'CANCELLED', '', NULL, p_now); END IF;
+  END IF;
+  PERFORM let_go_of_children(v_ended, p_now);
 END`,
   ),
   // A STARTED job waits again, due when the lease's due_at says.

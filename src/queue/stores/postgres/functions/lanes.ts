@@ -4,7 +4,7 @@
  * rest wait behind it. What has to hold, so that a claim that reads what is in play in order hands out what it must:
  *
  * - In every lane, before what waits behind (hold 3) there is a front (2) or a due job in play (1).
- * - A pool that has free slots has as many of its fronts in play in each queue, the first ones, as it has fronts.
+ * - A pool that has free slots has as many of its fronts in play in each queue, the first ones, or a hundred.
  *
  * So: whoever leaves play or stops being a front brings the next of its lane into play; a slot that becomes free, and
  * a job that leaves play without one, brings the first front of that pool into play, one of each queue.
@@ -47,17 +47,13 @@ BEGIN
 END`,
   ),
   helper(
-    'note_finished(p_job_id text) RETURNS void',
+    'note_finished(p_job_ids text[]) RETURNS void',
     `
 DECLARE
-  v_ids text := coalesce(current_setting('dungbeetle.finished', true), '');
+  v_ids text := ltrim(noted_finished() || ' ' || array_to_string(p_job_ids, ' '));
 BEGIN
   -- Of so many it is enough to know that there were some.
-  IF v_ids = '*' OR length(v_ids) > 4000 THEN
-    PERFORM set_config('dungbeetle.finished', '*', true);
-  ELSE
-    PERFORM set_config('dungbeetle.finished', ltrim(v_ids || ' ' || p_job_id), true);
-  END IF;
+  PERFORM set_config('dungbeetle.finished', CASE WHEN v_ids LIKE '*%' OR length(v_ids) > 4000 THEN '*' ELSE v_ids END, true);
 END`,
   ),
   helper(
@@ -94,6 +90,46 @@ BEGIN
   END IF;
 END`,
   ),
+  // The first job of a lane with this hold, null if there is none. The hold is a parameter for the sake of the plan: no
+  // index but the one of lanes can serve it.
+  helper(
+    `first_of_lane(p_queue text, p_group_pool bigint, p_limit_pool bigint, p_key_pool bigint, p_hold smallint)
+       RETURNS waiting`,
+    `
+DECLARE
+  w waiting;
+BEGIN
+  SELECT * INTO w FROM waiting
+  WHERE group_pool = p_group_pool AND limit_pool = p_limit_pool AND key_pool = p_key_pool AND queue = p_queue
+    AND hold = p_hold AND hold % 4 > 0
+  ORDER BY priority DESC, due_at, place LIMIT 1;
+  RETURN w;
+END`,
+  ),
+  // Whether a job comes before another of its lane.
+  helper(
+    'is_before(w waiting, o waiting) RETURNS boolean',
+    `
+BEGIN
+  RETURN w.priority > o.priority OR (w.priority = o.priority AND (w.due_at, w.place) < (o.due_at, o.place));
+END`,
+  ),
+  // Whether a job that is due has one of its lane before it that is a front, or is due and in play.
+  helper(
+    'is_behind(w waiting) RETURNS boolean',
+    `
+DECLARE
+  v_in_play smallint := 1;
+BEGIN
+  RETURN coalesce(is_before(first_of_lane(w.queue, w.group_pool, w.limit_pool, w.key_pool, 2::smallint), w), false)
+    OR EXISTS (
+      SELECT 1 FROM waiting o
+      WHERE o.group_pool = w.group_pool AND o.limit_pool = w.limit_pool AND o.key_pool = w.key_pool AND o.queue = w.queue
+        AND o.hold = v_in_play AND o.hold % 4 > 0 AND o.priority = w.priority
+        AND (o.due_at, o.place) < (w.due_at, w.place)
+    );
+END`,
+  ),
   // Hold and turn of a job that is about to wait, with no parents to wait for.
   helper(
     'enter(INOUT w waiting, p_now bigint)',
@@ -103,18 +139,7 @@ BEGIN
   w.pool := NULL;
   IF w.group_pool = 0 AND w.limit_pool = 0 AND w.key_pool = 0 THEN
     w.hold := 0;
-  ELSIF w.due_at <= p_now AND (
-    EXISTS (
-      SELECT 1 FROM waiting o
-      WHERE o.group_pool = w.group_pool AND o.limit_pool = w.limit_pool AND o.key_pool = w.key_pool AND o.queue = w.queue
-        AND o.hold = 2
-        AND (o.priority > w.priority OR (o.priority = w.priority AND (o.due_at, o.place) < (w.due_at, w.place)))
-    ) OR EXISTS (
-      SELECT 1 FROM waiting o
-      WHERE o.group_pool = w.group_pool AND o.limit_pool = w.limit_pool AND o.key_pool = w.key_pool AND o.queue = w.queue
-        AND o.hold = 1 AND o.priority = w.priority AND (o.due_at, o.place) < (w.due_at, w.place)
-    )
-  ) THEN
+  ELSIF w.due_at <= p_now AND is_behind(w) THEN
     w.hold := 3;
     RETURN;
   ELSE
@@ -122,6 +147,30 @@ BEGIN
   END IF;
   -- Also of one that is due later: whoever waits for the next has to know that this may be it.
   PERFORM note('ready');
+END`,
+  ),
+  // The same for many, of which none is in its table as one of a lane yet.
+  helper(
+    'enter_all(p_jobs waiting[], p_now bigint) RETURNS SETOF waiting',
+    `
+DECLARE
+  w waiting;
+  v_last waiting;
+BEGIN
+  FOR w IN
+    SELECT * FROM unnest(p_jobs) ORDER BY queue, group_pool, limit_pool, key_pool, priority, due_at, place
+  LOOP
+    IF w.due_at <= p_now AND w.group_pool + w.limit_pool + w.key_pool > 0 AND w.priority = v_last.priority
+      AND (w.queue, w.group_pool, w.limit_pool, w.key_pool)
+        = (v_last.queue, v_last.group_pool, v_last.limit_pool, v_last.key_pool) THEN
+      -- Behind the last one, be that in play or itself behind another.
+      w.hold := 3;
+    ELSE
+      w := enter(w, p_now);
+    END IF;
+    v_last := w;
+    RETURN NEXT w;
+  END LOOP;
 END`,
   ),
   helper(
@@ -134,24 +183,19 @@ BEGIN
 END`,
   ),
   helper(
-    'wake_lane(p_of waiting) RETURNS void',
+    'wake_lane(p_queue text, p_group_pool bigint, p_limit_pool bigint, p_key_pool bigint) RETURNS void',
     `
 DECLARE
-  w waiting;
+  v_front waiting := first_of_lane(p_queue, p_group_pool, p_limit_pool, p_key_pool, 2::smallint);
+  v_behind waiting := first_of_lane(p_queue, p_group_pool, p_limit_pool, p_key_pool, 3::smallint);
 BEGIN
-  FOR v_hold IN 2..3 LOOP
-    SELECT * INTO w FROM waiting
-    WHERE group_pool = p_of.group_pool AND limit_pool = p_of.limit_pool AND key_pool = p_of.key_pool
-      AND queue = p_of.queue AND hold = v_hold
-    ORDER BY priority DESC, due_at, place LIMIT 1;
-    IF FOUND THEN
-      PERFORM into_play(w);
-      RETURN;
-    END IF;
-  END LOOP;
+  -- What came while another was in play may be before the front.
+  IF v_front.seq IS NULL OR is_before(v_behind, v_front) THEN v_front := v_behind; END IF;
+  IF v_front.seq IS NOT NULL THEN PERFORM into_play(v_front); END IF;
 END`,
   ),
-  // The first p_count of a pool's fronts, of each queue; none while it is full.
+  // The first p_count of a pool's fronts, of each queue; none while it is full. Never more than a hundred: claims wake
+  // the next one for each that they take (see wake_followers).
   helper(
     'wake_pool(p_pool bigint, p_count bigint) RETURNS void',
     `
@@ -159,16 +203,16 @@ DECLARE
   w waiting;
   v_moved waiting;
   v_queue text := '';
+  v_most bigint;
   v_left bigint;
 BEGIN
-  IF p_pool = 0 OR NOT EXISTS (SELECT 1 FROM pools WHERE pool = p_pool AND (capacity IS NULL OR taken < capacity)) THEN
-    RETURN;
-  END IF;
+  SELECT least(p_count, 100, capacity - taken) INTO v_most FROM pools WHERE pool = p_pool;
+  IF NOT FOUND OR v_most <= 0 THEN RETURN; END IF;
   LOOP
     SELECT queue INTO v_queue FROM waiting
     WHERE hold = 2 AND pool = p_pool AND queue > v_queue ORDER BY queue LIMIT 1;
     EXIT WHEN NOT FOUND;
-    v_left := p_count;
+    v_left := v_most;
     WHILE v_left > 0 LOOP
       SELECT * INTO w FROM waiting
       WHERE hold = 2 AND pool = p_pool AND queue = v_queue
@@ -185,17 +229,21 @@ BEGIN
   END LOOP;
 END`,
   ),
-  // To be called when a job that waited is gone without having been claimed.
+  // To be called when a job has taken its slots: brings the next fronts of its pools into play where there are
+  // more free slots than wake_pool brings fronts into play at once.
   helper(
-    'leave(w waiting) RETURNS void',
+    'wake_followers(w waiting) RETURNS void',
     `
+DECLARE
+  v_pool bigint;
 BEGIN
-  IF w.hold IN (1, 2) THEN PERFORM wake_lane(w); END IF;
-  IF w.hold = 1 THEN
-    PERFORM wake_pool(w.group_pool, 1);
-    PERFORM wake_pool(w.limit_pool, 1);
-    PERFORM wake_pool(w.key_pool, 1);
-  END IF;
+  FOR v_pool IN
+    SELECT pool FROM pools p
+    WHERE pool IN (w.group_pool, w.limit_pool, w.key_pool) AND (capacity IS NULL OR capacity - taken >= 100)
+      AND EXISTS (SELECT 1 FROM waiting f WHERE f.hold = 2 AND f.pool = p.pool OFFSET 0)
+  LOOP
+    PERFORM wake_pool(v_pool, 1);
+  END LOOP;
 END`,
   ),
   helper(
@@ -228,15 +276,25 @@ END`,
     `
 DECLARE
   v_old pools;
-  v_grown bigint;
 BEGIN
   SELECT * INTO v_old FROM pools WHERE pool = p_pool;
   IF v_old.capacity IS NOT DISTINCT FROM p_capacity THEN RETURN; END IF;
   UPDATE pools SET capacity = p_capacity WHERE pool = p_pool;
   IF v_old.capacity IS NULL THEN RETURN; END IF;
-  v_grown := CASE WHEN p_capacity IS NULL THEN 9223372036854775807
-    ELSE greatest(p_capacity - v_old.taken, 0) - greatest(v_old.capacity - v_old.taken, 0) END;
-  IF v_grown > 0 THEN PERFORM wake_pool(p_pool, v_grown); END IF;
+  -- By as many as there are more slots free than before.
+  PERFORM wake_pool(p_pool, p_capacity - greatest(v_old.capacity, v_old.taken));
+END`,
+  ),
+  // Counts new jobs of a limit or a key, whose capacity it is from now on if it is a key. Gives the pool.
+  helper(
+    'join_pool(p_kind text, p_name text, p_jobs bigint, p_capacity bigint) RETURNS bigint',
+    `
+DECLARE
+  v_pool bigint := pool_of(p_kind, p_name);
+BEGIN
+  UPDATE pools SET unfinished = unfinished + p_jobs WHERE pool = v_pool;
+  IF p_kind = 'key' THEN PERFORM set_capacity(v_pool, p_capacity); END IF;
+  RETURN v_pool;
 END`,
   ),
   // A limit is kept while it has a concurrency or unfinished jobs, a key while it has unfinished jobs.

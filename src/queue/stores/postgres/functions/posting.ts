@@ -60,22 +60,31 @@ BEGIN
 END`,
   ),
 
-  // The state of a parent that ends under the lock from now on, if it is not finished; null: there is no such job.
+  // The states of parents, in order, which end under the lock from now on if they are not finished: 'PENDING' also of
+  // those that run. Null: there is no such job.
   helper(
-    'tie(p_seq bigint) RETURNS text',
+    'tie(p_seqs bigint[]) RETURNS text[]',
     `
 DECLARE
-  v_state text;
+  v_left bigint[] := p_seqs;
+  v_states text[];
 BEGIN
   LOOP
-    UPDATE waiting SET tied = true WHERE seq = p_seq;
-    IF FOUND THEN RETURN 'PENDING'; END IF;
-    UPDATE leases SET tied = true WHERE seq = p_seq;
-    IF FOUND THEN RETURN 'STARTED'; END IF;
-    SELECT state INTO v_state FROM outcomes WHERE seq = p_seq;
-    IF FOUND THEN RETURN v_state; END IF;
-    IF NOT EXISTS (SELECT 1 FROM jobs WHERE seq = p_seq) THEN RETURN NULL; END IF;
+    UPDATE waiting SET tied = true WHERE seq = ANY (v_left) AND NOT tied;
+    UPDATE leases SET tied = true WHERE seq = ANY (v_left) AND NOT tied;
+    SELECT array_agg(CASE
+      WHEN EXISTS (SELECT 1 FROM waiting w WHERE w.seq = s.seq AND w.tied OFFSET 0)
+        OR EXISTS (SELECT 1 FROM leases l WHERE l.seq = s.seq AND l.tied OFFSET 0) THEN 'PENDING'
+      ELSE coalesce(
+        (SELECT state FROM outcomes o WHERE o.seq = s.seq),
+        CASE WHEN EXISTS (SELECT 1 FROM jobs j WHERE j.seq = s.seq OFFSET 0) THEN 'on its way' END
+      ) END ORDER BY s.index)
+    INTO v_states FROM unnest(p_seqs) WITH ORDINALITY s (seq, index);
+    -- One may have been claimed or put back between the two.
+    SELECT array_agg(s.seq) INTO v_left FROM unnest(p_seqs, v_states) s (seq, state) WHERE s.state = 'on its way';
+    EXIT WHEN v_left IS NULL;
   END LOOP;
+  RETURN v_states;
 END`,
   ),
   // Jobs that have to do with others, parents first; p_ranks: their places in the order posted, from 1. p_after: of each JSON
@@ -91,14 +100,20 @@ DECLARE
   v_runs integer[];
   v_group_seq bigint;
   v_group_pool bigint := 0;
-  v_outside jsonb := '{}';
+  -- An edge is at one index of these: the index of its child; its parent's rank, or its seq and state.
+  v_children integer[];
+  v_names text[];
+  v_on_failures text[];
+  v_ranks integer[];
+  v_outside bigint[];
+  v_states text[];
+  v_doomed boolean[] := array_fill(false, ARRAY[cardinality(p_ids)]);
+  v_parents text[];
+  v_waits integer[];
+  v_pool record;
   v_job record;
   v_edge record;
-  v_parent bigint;
-  v_state text;
-  v_parents jsonb;
-  v_doomed boolean[] := array_fill(false, ARRAY[cardinality(p_ids)]);
-  v_pool bigint;
+  v_jobs waiting[] := '{}';
   w waiting;
 BEGIN
   PERFORM lock_ties();
@@ -117,19 +132,22 @@ BEGIN
     verdict := 'group_active';
     RETURN;
   END IF;
-  FOR v_edge IN
-    SELECT DISTINCT e.value ->> 0 AS job_id FROM unnest(p_after) a (edges), jsonb_array_elements(a.edges::jsonb) e
-    WHERE a.edges IS NOT NULL AND e.value ->> 2 IS NULL
-  LOOP
-    SELECT seq INTO v_parent FROM jobs WHERE job_id = v_edge.job_id ORDER BY run DESC LIMIT 1;
-    v_state := CASE WHEN FOUND THEN tie(v_parent) END;
-    IF v_state IS NULL THEN
-      verdict := 'unknown';
-      which := v_edge.job_id;
-      RETURN;
-    END IF;
-    v_outside := v_outside || jsonb_build_object(v_edge.job_id, jsonb_build_array(v_parent, v_state));
-  END LOOP;
+  SELECT array_agg(e.child), array_agg(e.name), array_agg(e.on_failure), array_agg(e.rank), array_agg(
+    CASE WHEN e.rank IS NULL THEN (SELECT seq FROM jobs WHERE job_id = e.name ORDER BY run DESC LIMIT 1) END
+  ) INTO v_children, v_names, v_on_failures, v_ranks, v_outside
+  FROM (
+    SELECT a.child, e.value ->> 0 AS name, e.value ->> 1 AS on_failure, (e.value ->> 2)::integer AS rank
+    FROM unnest(p_after) WITH ORDINALITY a (edges, child),
+      jsonb_array_elements(a.edges::jsonb) WITH ORDINALITY e (value, index)
+    ORDER BY a.child, e.index
+  ) e;
+  v_states := tie(v_outside);
+  SELECT e.name INTO which FROM unnest(v_names, v_ranks, v_states) e (name, rank, state)
+  WHERE e.rank IS NULL AND e.state IS NULL LIMIT 1;
+  IF FOUND THEN
+    verdict := 'unknown';
+    RETURN;
+  END IF;
 
   IF p_group IS NOT NULL THEN
     v_group_seq := nextval('places');
@@ -143,88 +161,98 @@ BEGIN
   END IF;
   SELECT array_agg(nextval('places')) INTO seqs FROM generate_subscripts(p_ids, 1);
   INSERT INTO tallies (queue, state, jobs) SELECT q.queue, 'PENDING', count(*) FROM unnest(p_queues) q (queue) GROUP BY 1;
-  -- What the last one says of a key holds.
-  FOR v_job IN
-    SELECT k.key, k.concurrency FROM unnest(p_keys, p_concurrencies, p_ranks) k (key, concurrency, rank)
-    WHERE k.key IS NOT NULL ORDER BY k.rank
+  FOR v_pool IN
+    SELECT 'limit' AS kind, l.name, NULL::bigint AS capacity, count(*) AS jobs
+    FROM unnest(p_limits) l (name) WHERE l.name IS NOT NULL GROUP BY l.name
+    UNION ALL
+    -- What the last one says of a key holds.
+    SELECT 'key', k.name, (array_agg(k.capacity ORDER BY k.rank DESC))[1], count(*)
+    FROM unnest(p_keys, p_concurrencies, p_ranks) k (name, capacity, rank) WHERE k.name IS NOT NULL GROUP BY k.name
   LOOP
-    v_pool := pool_of('key', v_job.key);
-    UPDATE pools SET unfinished = unfinished + 1 WHERE pool = v_pool;
-    PERFORM set_capacity(v_pool, v_job.concurrency);
+    PERFORM join_pool(v_pool.kind, v_pool.name, v_pool.jobs, v_pool.capacity);
   END LOOP;
-  FOR v_job IN
-    SELECT * FROM unnest(p_ids, p_tasks, p_queues, p_payloads, p_priorities, p_etas, p_retries, p_limits, p_keys,
-      p_concurrencies, p_after, p_ranks, v_runs)
-      j (job_id, task, queue, payload, priority, eta, retries, limit_name, key, concurrency, after, rank, run)
+
+  -- Parents that have ended doom their children, and so on: each comes before its own.
+  FOR v_edge IN
+    SELECT * FROM unnest(v_children, v_ranks, v_states, v_on_failures) e (child, rank, state, on_failure)
+    WHERE e.on_failure = 'cancel'
   LOOP
-    w := NULL;
-    w.seq := seqs[v_job.rank];
-    w.waits := 0;
-    v_parents := NULL;
-    IF v_job.after IS NOT NULL THEN
-      v_parents := '[]';
-      FOR v_edge IN
-        SELECT e.value ->> 0 AS job_id, e.value ->> 1 AS on_failure, (e.value ->> 2)::integer AS rank
-        FROM jsonb_array_elements(v_job.after::jsonb) WITH ORDINALITY e (value, index) ORDER BY e.index
-      LOOP
-        IF v_edge.rank IS NULL THEN
-          v_parent := (v_outside -> v_edge.job_id ->> 0)::bigint;
-          v_state := v_outside -> v_edge.job_id ->> 1;
-        ELSE
-          v_parent := seqs[v_edge.rank];
-          v_state := CASE WHEN v_doomed[v_edge.rank] THEN 'CANCELLED' ELSE 'PENDING' END;
-        END IF;
-        v_parents := v_parents || jsonb_build_array(jsonb_build_array(v_edge.job_id, v_edge.on_failure, v_parent));
-        IF v_state IN ('PENDING', 'STARTED') THEN
-          w.waits := w.waits + 1;
-          INSERT INTO dependencies VALUES (v_parent, w.seq, v_edge.on_failure);
-        ELSIF v_state <> 'SUCCESS' AND v_edge.on_failure = 'cancel' THEN
-          v_doomed[v_job.rank] := true;
-        END IF;
-      END LOOP;
+    IF v_edge.state IN ('FAILURE', 'CANCELLED') OR v_doomed[v_edge.rank] THEN
+      v_doomed[p_ranks[v_edge.child]] := true;
     END IF;
-    INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at, group_seq, group_id,
-      limit_name, key, key_concurrency, parents)
-    VALUES (w.seq, v_job.job_id, v_job.run, v_job.task, v_job.queue, v_job.payload, v_job.priority, v_job.eta,
-      v_job.retries, now_at, v_group_seq, p_group, v_job.limit_name, v_job.key, v_job.concurrency, v_parents::text);
-    w.queue := v_job.queue;
-    w.priority := v_job.priority;
-    w.due_at := greatest(coalesce(v_job.eta, 0), now_at);
-    w.place := w.seq;
+  END LOOP;
+  WITH edges AS (
+    SELECT e.child, e.index, e.name, e.on_failure, coalesce(e.seq, seqs[e.rank]) AS parent,
+      coalesce(e.state = 'PENDING', NOT v_doomed[e.rank]) AS is_open
+    FROM unnest(v_children, v_names, v_on_failures, v_ranks, v_outside, v_states)
+      WITH ORDINALITY e (child, name, on_failure, rank, seq, state, index)
+  ), kept AS (
+    INSERT INTO dependencies SELECT parent, seqs[p_ranks[child]], on_failure FROM edges WHERE is_open
+  ), of_child AS (
+    SELECT e.child, count(*) FILTER (WHERE e.is_open) AS waits,
+      jsonb_agg(jsonb_build_array(e.name, e.on_failure, e.parent) ORDER BY e.index) FILTER (WHERE e.name IS NOT NULL) AS parents
+    FROM (
+      SELECT * FROM edges
+      UNION ALL SELECT c.child, NULL, NULL, NULL, NULL, NULL FROM generate_subscripts(p_ids, 1) c (child)
+    ) e GROUP BY e.child
+  )
+  SELECT array_agg(waits ORDER BY child), array_agg(parents::text ORDER BY child) INTO v_waits, v_parents FROM of_child;
+  INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at, group_seq, group_id,
+    limit_name, key, key_concurrency, parents)
+  SELECT seqs[j.rank], j.job_id, j.run, j.task, j.queue, j.payload, j.priority, j.eta, j.retries, now_at, v_group_seq,
+    p_group, j.limit_name, j.key, j.concurrency, j.parents
+  FROM unnest(p_ids, p_tasks, p_queues, p_payloads, p_priorities, p_etas, p_retries, p_limits, p_keys, p_concurrencies,
+    p_ranks, v_runs, v_parents)
+    j (job_id, task, queue, payload, priority, eta, retries, limit_name, key, concurrency, rank, run, parents);
+  FOR v_job IN
+    SELECT j.*, (SELECT pool FROM pools WHERE kind = 'limit' AND name = j.limit_name) AS limit_pool,
+      (SELECT pool FROM pools WHERE kind = 'key' AND name = j.key) AS key_pool
+    FROM unnest(p_queues, p_priorities, p_etas, p_limits, p_keys, p_ranks, v_waits)
+      j (queue, priority, eta, limit_name, key, rank, waits)
+  LOOP
+    w := new_wait(seqs[v_job.rank], v_job.queue, v_job.priority, greatest(coalesce(v_job.eta, 0), now_at));
     w.group_pool := v_group_pool;
-    w.limit_pool := 0;
-    w.key_pool := 0;
-    IF v_job.limit_name IS NOT NULL THEN
-      w.limit_pool := pool_of('limit', v_job.limit_name);
-      UPDATE pools SET unfinished = unfinished + 1 WHERE pool = w.limit_pool;
-    END IF;
-    IF v_job.key IS NOT NULL THEN w.key_pool := pool_of('key', v_job.key); END IF;
-    PERFORM begin_to_wait(w, now_at);
-    IF v_doomed[v_job.rank] THEN PERFORM end_job(w.seq, 'CANCELLED', '', NULL, now_at); END IF;
+    w.limit_pool := coalesce(v_job.limit_pool, 0);
+    w.key_pool := coalesce(v_job.key_pool, 0);
+    w.waits := v_job.waits;
+    IF w.waits > 0 OR v_doomed[v_job.rank] THEN w.hold := 4; END IF;
+    v_jobs := v_jobs || w;
   END LOOP;
+  INSERT INTO waiting
+  SELECT * FROM unnest(v_jobs) j WHERE j.hold = 4
+  UNION ALL SELECT * FROM enter_all(ARRAY(SELECT j FROM unnest(v_jobs) j WHERE j.hold IS NULL), now_at);
   SELECT coalesce(array_agg(d.rank), '{}') INTO cancelled
   FROM unnest(v_doomed) WITH ORDINALITY d (is_doomed, rank) WHERE d.is_doomed;
+  IF cardinality(cancelled) > 0 THEN
+    PERFORM end_jobs(ARRAY(SELECT seqs[d.rank] FROM unnest(cancelled) d (rank)), 'CANCELLED', '', NULL, now_at);
+  END IF;
   verdict := 'ok';
   ready := noted('ready');
   finished := noted_finished();
 END`,
   ),
-  // A job that is new, or as good as new.
+  // A tied job that is new, or as good as new; what it waits for is left to the caller.
   helper(
-    'begin_to_wait(w waiting, p_now bigint) RETURNS void',
+    'new_wait(p_seq bigint, p_queue text, p_priority integer, p_due_at bigint) RETURNS waiting',
     `
+DECLARE
+  w waiting;
 BEGIN
-  w.turn_at := w.due_at;
-  w.turn := w.place;
+  w.seq := p_seq;
+  w.queue := p_queue;
+  w.priority := p_priority;
+  w.due_at := p_due_at;
+  w.place := p_seq;
+  w.turn_at := p_due_at;
+  w.turn := p_seq;
   w.attempt := 0;
   w.failures := 0;
   w.crashes := 0;
+  w.waits := 0;
   w.retrying := false;
   w.tied := true;
   w.error := '';
-  w.hold := 4;
-  IF w.waits = 0 THEN w := enter(w, p_now); END IF;
-  INSERT INTO waiting SELECT w.*;
+  RETURN w;
 END`,
   ),
   // Runs a failed or cancelled job again.
@@ -235,7 +263,8 @@ DECLARE
   j jobs;
   o outcomes;
   w waiting;
-  v_edge record;
+  v_parents bigint[];
+  v_on_failures text[];
   v_now bigint;
 BEGIN
   PERFORM lock_ties();
@@ -264,34 +293,27 @@ BEGIN
   v_now := now_ms(p_offset);
   DELETE FROM outcomes WHERE outcomes.seq = j.seq;
   UPDATE jobs SET eta = NULL WHERE jobs.seq = j.seq AND eta IS NOT NULL;
-  w.seq := j.seq;
-  w.queue := j.queue;
-  w.priority := j.priority;
-  w.due_at := v_now;
+  w := new_wait(j.seq, j.queue, j.priority, v_now);
   w.place := nextval('places');
-  w.waits := 0;
+  w.turn := w.place;
   -- Parents that have ended are not asked again; one that was set going again is waited for.
-  FOR v_edge IN
-    SELECT (e.value ->> 2)::bigint AS parent, e.value ->> 1 AS on_failure FROM jsonb_array_elements(j.parents::jsonb) e
-  LOOP
-    IF tie(v_edge.parent) IN ('PENDING', 'STARTED') THEN
-      w.waits := w.waits + 1;
-      INSERT INTO dependencies VALUES (v_edge.parent, j.seq, v_edge.on_failure);
-    END IF;
-  END LOOP;
+  SELECT array_agg((e.value ->> 2)::bigint), array_agg(e.value ->> 1) INTO v_parents, v_on_failures
+  FROM jsonb_array_elements(j.parents::jsonb) e;
+  WITH open AS (
+    INSERT INTO dependencies SELECT e.seq, j.seq, e.on_failure
+    FROM unnest(v_parents, v_on_failures, tie(v_parents)) e (seq, on_failure, state) WHERE e.state = 'PENDING'
+    RETURNING 1
+  )
+  SELECT count(*) INTO w.waits FROM open;
   w.group_pool := coalesce((SELECT pool FROM pools WHERE pool = j.group_seq), 0);
-  w.limit_pool := 0;
-  w.key_pool := 0;
-  IF j.limit_name IS NOT NULL THEN
-    w.limit_pool := pool_of('limit', j.limit_name);
-    UPDATE pools SET unfinished = unfinished + 1 WHERE pool = w.limit_pool;
+  w.limit_pool := CASE WHEN j.limit_name IS NULL THEN 0 ELSE join_pool('limit', j.limit_name, 1, NULL) END;
+  w.key_pool := CASE WHEN j.key IS NULL THEN 0 ELSE join_pool('key', j.key, 1, j.key_concurrency) END;
+  IF w.waits > 0 THEN
+    w.hold := 4;
+  ELSE
+    w := enter(w, v_now);
   END IF;
-  IF j.key IS NOT NULL THEN
-    w.key_pool := pool_of('key', j.key);
-    UPDATE pools SET unfinished = unfinished + 1 WHERE pool = w.key_pool;
-    PERFORM set_capacity(w.key_pool, j.key_concurrency);
-  END IF;
-  PERFORM begin_to_wait(w, v_now);
+  INSERT INTO waiting SELECT w.*;
   PERFORM tally(j.queue, o.state, 'PENDING');
   UPDATE groups SET unfinished = unfinished + 1, finished_at = NULL WHERE groups.seq = j.group_seq;
   verdict := 'ok';

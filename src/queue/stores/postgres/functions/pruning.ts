@@ -80,7 +80,7 @@ BEGIN
   v_priority := 2147483648;
   LOOP
     SELECT priority, due_at INTO v_priority, v_due_at FROM waiting
-    WHERE hold IN (1, 2, 3) AND queue = p_queue AND priority < v_priority ORDER BY priority DESC, due_at LIMIT 1;
+    WHERE hold & 3 > 0 AND queue = p_queue AND priority < v_priority ORDER BY priority DESC, due_at LIMIT 1;
     EXIT WHEN NOT FOUND;
     IF v_due_at <= p_now AND EXISTS (
       SELECT 1 FROM waiting WHERE hold = 1 AND queue = p_queue AND turn_at <= p_now LIMIT 1

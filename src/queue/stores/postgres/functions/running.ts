@@ -90,7 +90,7 @@ BEGIN
     l.crashes := 0;
     PERFORM put_back(l, true, p_now);
   ELSE
-    PERFORM end_job(l.seq, p_state, p_error, CASE p_state WHEN 'SUCCESS' THEN p_result END, p_now);
+    PERFORM end_jobs(ARRAY[l.seq], p_state, p_error, CASE p_state WHEN 'SUCCESS' THEN p_result END, p_now);
   END IF;
   RETURN p_state;
 END`,
@@ -130,7 +130,7 @@ BEGIN
     WHERE fence = p_fences[v_index] AND job_id = p_ids[v_index] AND attempt = p_attempts[v_index] FOR UPDATE;
     CONTINUE WHEN NOT FOUND;
     IF l.cancel_requested THEN
-      PERFORM end_job(l.seq, 'CANCELLED', '', NULL, v_now);
+      PERFORM end_jobs(ARRAY[l.seq], 'CANCELLED', '', NULL, v_now);
     ELSE
       l.attempt := l.attempt - 1;
       l.crashes := 0;
@@ -160,10 +160,10 @@ BEGIN
     fence := l.fence;
     IF l.cancel_requested THEN
       how := 'cancelled';
-      PERFORM end_job(l.seq, 'CANCELLED', '', NULL, v_now);
+      PERFORM end_jobs(ARRAY[l.seq], 'CANCELLED', '', NULL, v_now);
     ELSIF l.crashes + 1 >= p_max_crashes THEN
       how := 'poisoned';
-      PERFORM end_job(l.seq, 'FAILURE', format('its worker died %s, at last "%s" (attempt %s)',
+      PERFORM end_jobs(ARRAY[l.seq], 'FAILURE', format('its worker died %s, at last "%s" (attempt %s)',
         CASE l.crashes WHEN 0 THEN 'once' ELSE (l.crashes + 1) || ' times in a row' END, l.worker, l.attempt), NULL, v_now);
     ELSE
       how := 'requeued';
