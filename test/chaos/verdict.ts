@@ -5,8 +5,8 @@ import type { Accepted, Clients } from './clients.ts';
 import type { Journal } from './journal.ts';
 import type { World } from './world.ts';
 
-/** How long the last jobs may take once nothing is hurt any more, and the sweeps after them, ms. */
-const CALM_MS = 120_000;
+/** How long no job at all may end while some are not finished and nothing is hurt any more; and the sweeps after them, ms. */
+const CALM_MS = 60_000;
 const SWEPT_MS = 60_000;
 const ASKED_AT_ONCE = 16;
 
@@ -34,7 +34,7 @@ export interface Verdict {
 export async function judge(world: World, clients: Clients, journal: Journal): Promise<Verdict> {
   const wrong: string[] = [...clients.figures.wrong];
   const states = new Map<string, string>();
-  const deadline = performance.now() + CALM_MS;
+  let deadline = performance.now() + CALM_MS;
   let open = [...clients.accepted.values()];
   while (open.length > 0) {
     const next: Accepted[] = [];
@@ -48,6 +48,7 @@ export async function judge(world: World, clients: Clients, journal: Journal): P
         }
       }),
     );
+    if (next.length < open.length) deadline = performance.now() + CALM_MS;
     open = next;
     if (open.length === 0 || performance.now() > deadline) break;
     await delay(500);
