@@ -171,8 +171,14 @@ class RedisStore implements Store {
     return toJob(job as JobReply);
   }
 
+  /** In steps, as `purgeGroup`: other calls come in between. One that fails on its way can be made again. */
   async cancelGroup(group_id: string): Promise<Group> {
-    return toGroup(group_id, await this.#call('always', ['cancelGroup', toText(group_id)]));
+    let place: readonly [seq: number, before: number] = [0, 0];
+    for (;;) {
+      const [seq, before, group] = await this.#call('always', ['cancelGroup', toText(group_id), ...place]);
+      if (Number(seq) === 0) return toGroup(group_id, items<unknown>(group).slice(1));
+      place = [Number(seq), Number(before)];
+    }
   }
 
   async purge(job_id: string): Promise<void> {
@@ -180,7 +186,11 @@ class RedisStore implements Store {
   }
 
   async purgeGroup(group_id: string): Promise<void> {
-    await this.#call('always', ['purgeGroup', toText(group_id)]);
+    let place: readonly [seq: number, before: number, newest: number] = [0, 0, 0];
+    do {
+      const [seq, before, newest] = await this.#call('always', ['purgeGroup', toText(group_id), ...place]);
+      place = [Number(seq), Number(before), Number(newest)];
+    } while (place[2] > 0);
   }
 
   async retry(job_id: string): Promise<Job> {

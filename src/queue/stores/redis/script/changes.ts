@@ -40,16 +40,34 @@ ops.group = function()
   return F.group_reply(seq, group)
 end
 
+-- One step: the last of the jobs before 'before'. Backwards, so that a child is gone before its parent lets it run.
+function F.step_back(seq, group, before, visit)
+  local from = math.max(0, before - $GROUP_STEP)
+  local members = F.members_of(seq, group, from, before - from)
+  for index = #members, 1, -1 do visit(members[index]) end
+  return from
+end
+
+-- A step, and where the next one goes on: its group and its 'before'; the first is given 0. The last one answers
+-- with the group.
 ops.cancelGroup = function()
-  local id = F.arg()
-  local seq, group = F.find_group(id)
-  if not group then return F.refuse('unknown_group', id) end
-  if group[$G_UNFINISHED] == 0 then return F.refuse('group_finished', id) end
-  for _, member in ipairs(F.members_of(seq, group, 0, group[$G_JOBS])) do
-    -- One of the others may have taken it along as its child.
-    if not F.is_final(heads[member][$STATE]) then F.request_cancel(member, heads[member]) end
+  local id, seq, before = F.arg(), F.number(), F.number()
+  local group
+  if seq > 0 then
+    group = F.entry(GROUPS, seq)
+  else
+    seq, group = F.find_group(id)
+    before = group and group[$G_JOBS]
+    if group and group[$G_UNFINISHED] == 0 then return F.refuse('group_finished', id) end
   end
-  return F.group_reply(seq, group)
+  if not group then return F.refuse('unknown_group', id) end
+  local from = F.step_back(seq, group, before, function(member)
+    local head = heads[member]
+    -- One of the others may have taken it along as its child.
+    if not F.is_final(head[$STATE]) then F.request_cancel(member, head) end
+  end)
+  if from > 0 then return {'+', seq, from} end
+  return {'+', 0, 0, F.group_reply(seq, group)}
 end
 
 function F.delete_job(seq, head)
@@ -80,16 +98,23 @@ ops.purge = function()
   return {'+'}
 end
 
+-- In steps, as 'cancelGroup'; runs of the id that were posted after the first step stay.
 ops.purgeGroup = function()
-  local id = F.arg()
-  if not F.newest_of(GROUP_IDS, id) then return F.refuse('unknown_group', id) end
-  for _, seq in ipairs(F.runs_of(GROUP_IDS, id)) do
-    local group = F.entry(GROUPS, seq)
-    for _, member in ipairs(F.members_of(seq, group, 0, group[$G_JOBS])) do F.purge_run(member) end
-    F.forget_run(GROUP_IDS, id, seq)
-    F.delete_group(seq, group)
+  local id, seq, before, newest = F.arg(), F.number(), F.number(), F.number()
+  if seq == 0 then
+    local runs = F.newest_of(GROUP_IDS, id) and F.runs_of(GROUP_IDS, id) or {}
+    seq = runs[1]
+    if newest == 0 then newest = runs[#runs] end
+    if not seq or seq > newest then return newest and {'+', 0, 0, 0} or F.refuse('unknown_group', id) end
   end
-  return {'+'}
+  local group = F.entry(GROUPS, seq)
+  -- Somebody else has been faster.
+  if not group then return {'+', 0, 0, newest} end
+  local from = F.step_back(seq, group, before > 0 and before or group[$G_JOBS], F.purge_run)
+  if from > 0 then return {'+', seq, from, newest} end
+  F.forget_run(GROUP_IDS, id, seq)
+  F.delete_group(seq, group)
+  return {'+', 0, 0, seq < newest and newest or 0}
 end
 
 ops.pause = function()

@@ -64,6 +64,8 @@ const NUMBERS = new Map<string, number>([
   // How many jobs one step of a listing looks at, and one step of `prune` deletes: other calls come in between.
   ['WINDOW', 1_000],
   ['PRUNED', 500],
+  // How many jobs of a group one step cancels or purges: each takes 20 to 40 µs.
+  ['GROUP_STEP', 500],
   // More ends in one message than that are said to be "some".
   ['TOLD', 200],
 ]);
