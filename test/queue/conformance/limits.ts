@@ -41,6 +41,19 @@ export function limits({ each, shared }: Suites): void {
     assert.deepEqual(await s.store.get('b'), bare);
   });
 
+  each('what came behind a job that is cancelled keeps its place before what came earlier', async (s) => {
+    await s.store.limit('db', 1);
+    await s.post('running', { limit: 'db' });
+    const running = await s.claimOne();
+    await s.post('waiting', { limit: 'db' });
+    assert.deepEqual(await s.claimIds(), []);
+    await s.post('first', { limit: 'db', priority: 5 });
+    await s.post('second', { limit: 'db', priority: 5 });
+    await s.store.cancel('first');
+    await s.succeed(running);
+    assert.deepEqual(await s.runAll(), ['second', 'waiting']);
+  });
+
   each('names of limits and keys, and concurrencies, are good ones', async (s) => {
     for (const bad of ['', 'a\nb', 'x'.repeat(257)]) {
       await rejects(s.post('a', { limit: bad }), 'invalid_job');

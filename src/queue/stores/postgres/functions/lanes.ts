@@ -4,7 +4,7 @@
  * rest wait behind it. What has to hold, so that a claim that reads what is in play in order hands out what it must:
  *
  * - In every lane, before what waits behind (hold 3) there is a front (2) or a due job in play (1).
- * - A pool that has free slots has as many of its fronts in play in each queue, the first ones, or a hundred.
+ * - A pool that has free slots has as many of its fronts in play in each queue, the first ones, or AT_ONCE.
  *
  * So: whoever leaves play or stops being a front brings the next of its lane into play; a slot that becomes free, and
  * a job that leaves play without one, brings the first front of that pool into play, one of each queue.
@@ -15,6 +15,9 @@
  * All of these run under lock_ties().
  */
 import { helper } from './define.ts';
+
+/** The most fronts of a pool that come into play at once, of each queue: many may wait for what is lifted in one call. */
+const AT_ONCE = 100;
 
 export const LANES = [
   helper(
@@ -194,8 +197,8 @@ BEGIN
   IF v_front.seq IS NOT NULL THEN PERFORM into_play(v_front); END IF;
 END`,
   ),
-  // The first p_count of a pool's fronts, of each queue; none while it is full. Never more than a hundred: claims wake
-  // the next one for each that they take (see wake_followers).
+  // The first p_count of a pool's fronts, of each queue; none while it is full. Never more than AT_ONCE: claims
+  // wake the next one for each that they take (see wake_followers).
   helper(
     'wake_pool(p_pool bigint, p_count bigint) RETURNS void',
     `
@@ -206,7 +209,7 @@ DECLARE
   v_most bigint;
   v_left bigint;
 BEGIN
-  SELECT least(p_count, 100, capacity - taken) INTO v_most FROM pools WHERE pool = p_pool;
+  SELECT least(p_count, ${AT_ONCE}, capacity - taken) INTO v_most FROM pools WHERE pool = p_pool;
   IF NOT FOUND OR v_most <= 0 THEN RETURN; END IF;
   LOOP
     SELECT queue INTO v_queue FROM waiting
@@ -239,7 +242,7 @@ DECLARE
 BEGIN
   FOR v_pool IN
     SELECT pool FROM pools p
-    WHERE pool IN (w.group_pool, w.limit_pool, w.key_pool) AND (capacity IS NULL OR capacity - taken >= 100)
+    WHERE pool IN (w.group_pool, w.limit_pool, w.key_pool) AND (capacity IS NULL OR capacity - taken >= ${AT_ONCE})
       AND EXISTS (SELECT 1 FROM waiting f WHERE f.hold = 2 AND f.pool = p.pool OFFSET 0)
   LOOP
     PERFORM wake_pool(v_pool, 1);
@@ -290,9 +293,11 @@ END`,
     'join_pool(p_kind text, p_name text, p_jobs bigint, p_capacity bigint) RETURNS bigint',
     `
 DECLARE
-  v_pool bigint := pool_of(p_kind, p_name);
+  v_pool bigint;
 BEGIN
-  UPDATE pools SET unfinished = unfinished + p_jobs WHERE pool = v_pool;
+  INSERT INTO pools AS p (pool, kind, name, capacity, unfinished)
+  VALUES (nextval('places'), p_kind, p_name, p_capacity, p_jobs)
+  ON CONFLICT (kind, name) DO UPDATE SET unfinished = p.unfinished + p_jobs RETURNING p.pool INTO v_pool;
   IF p_kind = 'key' THEN PERFORM set_capacity(v_pool, p_capacity); END IF;
   RETURN v_pool;
 END`,

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { suite, type TestContext, test } from 'node:test';
+import pg from 'pg';
+import { freshDatabase, type Service, servers } from '../support/services.ts';
+import { model } from './conformance/model.ts';
+import { newJob, range, Subject } from './conformance/subject.ts';
+import { open } from './postgres.ts';
+
+const newest = servers('postgres').slice(-1);
+
+/** A store that brings one front of a pool into play at once, where others bring a hundred. */
+async function openSparing(t: TestContext, server: Service) {
+  const dsn = await freshDatabase(t, server);
+  const opened = await open(t, dsn, 'dungbeetle');
+  const client = new pg.Client(dsn);
+  await client.connect();
+  try {
+    for (const name of ['wake_pool', 'wake_followers']) {
+      const { rows } = await client.query<{ text: string }>(
+        `SELECT pg_get_functiondef(p.oid) AS text FROM pg_proc p
+         WHERE p.proname = $1 AND p.pronamespace = 'dungbeetle'::regnamespace`,
+        [name],
+      );
+      const parts = rows[0]?.text.split(/\b100\b/) ?? [];
+      assert.equal(parts.length, 2, `there is one number in ${name}`);
+      await client.query(`SET search_path TO dungbeetle; ${parts.join('1')}`);
+    }
+  } finally {
+    await client.end();
+  }
+  return opened;
+}
+
+for (const server of newest) {
+  suite(`one front at a time: ${server.name}`, { skip: server.skip }, () => {
+    model({ open: (t) => openSparing(t, server) });
+  });
+
+  test(`of hundreds that a limit held up the next in order is always the next to run: ${server.name}`, {
+    skip: server.skip,
+  }, async (t) => {
+    const s = new Subject(await open(t, await freshDatabase(t, server), 'dungbeetle'));
+    await s.store.limit('l', 1);
+    const jobs = range(450).map((job_id, n) =>
+      newJob(job_id, { limit: 'l', key: `key-${n}`, priority: n % 3 === 0 ? 1 : 0 }),
+    );
+    await s.store.enqueue(jobs);
+    const expected = jobs.toSorted((one, other) => (other.priority ?? 0) - (one.priority ?? 0));
+    const ran = await s.claimIds();
+    assert.equal(ran.length, 1);
+    await s.store.limit('l', 181);
+    for (const count of [7, 150, 23]) ran.push(...(await s.claimIds(count)));
+    assert.equal(ran.length, 181);
+    await s.store.limit('l', null);
+    await s.store.limit('l', 230);
+    ran.push(...(await s.claimIds(100)));
+    assert.equal(ran.length, 230);
+    await s.store.limit('l', null);
+    // Of those in play, and of those that are not.
+    const cancelled = [235, 449].map((n) => expected[n]?.job_id ?? '');
+    for (const job_id of cancelled) await s.store.cancel(job_id);
+    for (let some = await s.claimIds(60); some.length > 0; some = await s.claimIds(60)) ran.push(...some);
+    assert.deepEqual(
+      ran,
+      expected.map(({ job_id }) => job_id).filter((job_id) => !cancelled.includes(job_id)),
+    );
+  });
+}
