@@ -23,7 +23,8 @@ export interface RedisStoreOptions {
   readonly poll_ms?: number;
   /**
    * How many replicas must have a change before a call resolves (WAIT); with fewer it is `StoreUnavailable`,
-   * although the change was made. Default 0.
+   * although the change was made. Not asked of claims, renewals, releases, recovery and pruning: what a failover
+   * loses of them is done again. Default 0.
    */
   readonly min_replicas?: number;
   /** Added to the store's clock, ms: lets tests move time. */
