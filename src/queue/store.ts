@@ -277,7 +277,10 @@ export interface Store {
    */
   cancel(job_id: string): Promise<Job>;
 
-  /** Cancels every unfinished job of a group. Throws `UnknownGroup`, or `GroupFinished` when all had ended. */
+  /**
+   * Cancels every unfinished job of a group. Throws `UnknownGroup`, or `GroupFinished` when all had ended. A large
+   * group may be cancelled, and purged, in steps: if one fails the rest is as it was, and the call can be repeated.
+   */
   cancelGroup(group_id: string): Promise<Group>;
 
   /**
