@@ -3,7 +3,7 @@ import { suite, type TestContext, test } from 'node:test';
 import pg from 'pg';
 import { freshDatabase, type Service, servers } from '../support/services.ts';
 import { model } from './conformance/model.ts';
-import { newJob, range, Subject } from './conformance/subject.ts';
+import { ids, newJob, QUEUE, range, Subject } from './conformance/subject.ts';
 import { open } from './postgres.ts';
 
 const newest = servers('postgres').slice(-1);
@@ -64,5 +64,37 @@ for (const server of newest) {
       ran,
       expected.map(({ job_id }) => job_id).filter((job_id) => !cancelled.includes(job_id)),
     );
+  });
+  test(`a group that is cancelled or purged while it is claimed has no job that runs on: ${server.name}`, {
+    skip: server.skip,
+  }, async (t) => {
+    const { store, connect } = await open(t, await freshDatabase(t, server), 'dungbeetle');
+    const s = new Subject({ store, connect, advance: () => {} });
+    const other = await connect();
+    const queues = [{ queue: QUEUE, limit: 40 }];
+    const request = { worker: 'w', queues, limit: 40, lease_ms: 60_000 };
+    for (let round = 0; round < 5; round += 1) {
+      // Without a concurrency they are claimed without the lock that guards groups.
+      await s.postAll(range(200), { group_id: 'g' });
+      const claims = Promise.all([1, 2, 3, 4].map(() => other.claim(request)));
+      const { jobs } = await store.cancelGroup('g');
+      const claimed = (await claims).flatMap((claim) => claim.jobs);
+      const running = jobs.filter(({ state }) => state === 'STARTED');
+      assert.ok(running.every(({ cancel_requested }) => cancel_requested));
+      assert.deepEqual(ids(running).sort(), ids(claimed).sort());
+      assert.equal(jobs.filter(({ state }) => state === 'CANCELLED').length, 200 - running.length);
+      const [again] = await Promise.all([other.claim(request), store.purgeGroup('g')]);
+      assert.deepEqual(again.jobs, []);
+      const { lost } = await other.renew(
+        claimed.map(({ lease }) => ({ lease })),
+        60_000,
+      );
+      assert.equal(lost.length, claimed.length);
+      await s.postAll(range(200), { group_id: 'g' });
+      const [some] = await Promise.all([other.claim(request), store.purgeGroup('g')]);
+      const renewals = some.jobs.map(({ lease }) => ({ lease }));
+      assert.equal((await other.renew(renewals, 60_000)).lost.length, some.jobs.length);
+    }
+    assert.deepEqual(await store.stats(), []);
   });
 }

@@ -8,6 +8,7 @@
  *
  * So: whoever leaves play or stops being a front brings the next of its lane into play; a slot that becomes free, and
  * a job that leaves play without one, brings the first front of that pool into play, one of each queue.
+ * Where there are more free slots than that, so does a job that takes one.
  *
  * The position of a job with a key is its turn, which moves back whenever the key is served. It is put right
  * when the job is looked at: whoever moves back is looked at again there.
