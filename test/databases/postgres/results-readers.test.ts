@@ -71,7 +71,8 @@ for (const server of servers('postgres')) {
         const written = results.write(numbers(many), options('a'));
         await until('the write waits for the reader', async () => {
           const { rows } = await other.query(
-            "SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'",
+            `SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+             WHERE NOT granted AND mode = 'AccessExclusiveLock' AND datname = current_database()`,
           );
           return rows.length > 0;
         });
@@ -94,7 +95,8 @@ for (const server of servers('postgres')) {
         const written = results.write(numbers(many), options('a', { signal: stop.signal }));
         await until('the write waits for the reader', async () => {
           const { rows } = await other.query(
-            "SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'",
+            `SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+             WHERE NOT granted AND mode = 'AccessExclusiveLock' AND datname = current_database()`,
           );
           return rows.length > 0;
         });
