@@ -12,6 +12,7 @@ import { CHANGES } from './script/changes.ts';
 import { withNumbers } from './script/constants.ts';
 import { CONTEXT, TOP } from './script/context.ts';
 import { DISPATCH } from './script/dispatch.ts';
+import { PLAIN } from './script/plain.ts';
 import { POSTING } from './script/posting.ts';
 import { READS } from './script/reads.ts';
 import { SLOTS } from './script/slots.ts';
@@ -25,6 +26,7 @@ function part(name: string, ...texts: readonly string[]): string {
 export const SCRIPT = withNumbers(
   [
     TOP,
+    PLAIN,
     part('core', CONTEXT, SLOTS, TRANSITIONS, POSTING),
     part('attempts', ATTEMPTS),
     part('reads', READS),

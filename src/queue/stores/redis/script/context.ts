@@ -50,13 +50,33 @@ local kept = call('HMGET', KEYS[1], 'id', 'seq', 'fence')
 if kept[1] ~= ARGV[1] then return {'other', S.clock, kept[1] or ''} end
 S.last_seq, S.last_fence = tonumber(kept[2]), tonumber(kept[3])
 
+-- Arguments are read one after the other: this is the last that was read.
+S.at = 6
+
+-- What others may want to know of.
+S.readied, S.stopped, S.finished = false, false, {}
+
 -- Heads of records by seq: false where there is none. And what can be called.
 local heads, ops = {}, {}
+
+local function many(command, key, args)
+  for first = 1, #args, 2000 do
+    call(command, key, unpack(args, first, min(first + 1999, #args)))
+  end
+end
+
+-- The head of a job that is posted now, without parents and group. 'eta': nil for none.
+local function new_head(seq, id, queue, priority, eta, outside, limit, key, key_concurrency)
+  return {
+    $PENDING, $NONE, priority, eta and eta > now and eta or now, seq, 0, 0,
+    0, 0, 0, 0, 0, now, 0, 0, 0, 0, 0,
+    outside and 1 or 0, 0, 0, eta or '',
+    id, queue, limit, key, key_concurrency, '', '', '', '',
+  }
+end
 `;
 
 export const CONTEXT = `
--- Arguments are read one after the other.
-S.at = 6
 function F.arg()
   S.at = S.at + 1
   return ARGV[S.at]
@@ -85,15 +105,6 @@ function F.next_fence()
   S.last_fence = S.last_fence < S.clock_us and S.clock_us or S.last_fence + 1
   return S.last_fence
 end
-
-function F.many(command, key, args)
-  for first = 1, #args, 2000 do
-    call(command, key, unpack(args, first, min(first + 1999, #args)))
-  end
-end
-
--- What others may want to know of.
-S.readied, S.stopped, S.finished = false, false, {}
 
 -- 'records' are as stored, where that is known.
 S.tails, S.records, S.dirty = {}, {}, {}
@@ -303,8 +314,8 @@ function F.flush_hash(hash, set)
       gone[#gone + 1] = field
     end
   end
-  F.many('HDEL', hash, gone)
-  F.many('HSET', hash, sets)
+  many('HDEL', hash, gone)
+  many('HSET', hash, sets)
 end
 
 function F.flush_members(key)
@@ -318,8 +329,8 @@ function F.flush_members(key)
     end
   end
   S.members[key] = nil
-  F.many('ZREM', key, removed)
-  F.many('ZADD', key, added)
+  many('ZREM', key, removed)
+  many('ZADD', key, added)
 end
 
 function F.flush()
@@ -329,7 +340,7 @@ function F.flush()
     writes[#writes + 1] = seq
     writes[#writes + 1] = F.record_of(seq)
   end
-  F.many('HSET', JOBS, writes)
+  many('HSET', JOBS, writes)
   for hash, set in pairs(S.fields) do F.flush_hash(hash, set) end
   for hash, entries in pairs(S.kinds) do
     local set, any = {}, false
@@ -351,9 +362,9 @@ function F.flush()
     added[#added + 1] = expires_at
     added[#added + 1] = seq
   end
-  F.many('ZREM', LEASES, gone)
-  F.many('ZADD', LEASES, added)
-  F.many('RPUSH', K .. 'ended', S.ended)
+  many('ZREM', LEASES, gone)
+  many('ZADD', LEASES, added)
+  many('RPUSH', K .. 'ended', S.ended)
   for key, jobs in pairs(S.counts) do
     if jobs ~= 0 and call('HINCRBY', K .. 'counts', key, jobs) == 0 then call('HDEL', K .. 'counts', key) end
   end

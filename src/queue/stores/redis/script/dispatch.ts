@@ -1,8 +1,9 @@
 /** The last part of the script: does the calls, one after the other, and tells of what has happened. */
 export const DISPATCH = `
-core()
 -- The store, its time, its counter, what has happened, and then an answer for each call.
 local replies = {'ok', S.clock, 0, ''}
+post_plain(replies)
+if S.at < #ARGV then core() end
 while S.at < #ARGV do
   local op = F.arg()
   if not ops[op] then attempts() end
@@ -10,7 +11,7 @@ while S.at < #ARGV do
   if not ops[op] then changes() end
   replies[#replies + 1] = ops[op]()
 end
-F.flush()
+if F.flush then F.flush() end
 replies[3] = S.last_seq
 if S.readied or S.stopped or #S.finished > 0 then
   local ids = #S.finished > $TOLD and '*' or concat(S.finished, ',')
