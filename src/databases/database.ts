@@ -219,7 +219,8 @@ export interface ResultsBackend {
    * Loads a result set and publishes it as the job's table: complete, or not at all. Replaces the table of
    * an earlier run of the same job id in one step. Rejects, with nothing left behind, if the source fails,
    * the signal aborts, a limit is passed, `confirm` rejects, or a newer attempt (same store_id, higher
-   * fence) has written or begun to write the table.
+   * fence) has written the table or begun to. (A first attempt need not note that it has begun: it can only have
+   * predecessors from an earlier post of the id.)
    */
   write(result: ResultSet, options: WriteOptions): Promise<ResultTable>;
   /** Drops the job's table and its catalog row; if `fence` is given, only when that attempt published it. */

@@ -1,5 +1,5 @@
 /**
- * Several statements in one round trip, of which one may be COPY … FROM STDIN: sent as one simple query, and
+ * Several statements in one round trip, some of which may be COPY … FROM STDIN: sent as one simple query, and
  * the rows behind it without waiting for the server to ask for them. (After an error the server passes over COPY
  * data that it did not ask for: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY)
  */
@@ -33,8 +33,8 @@ export class Batch {
   readonly #answers: Answer[] = [];
   #rows: (string | null)[][] = [];
 
-  /** `data`: all of COPY's data, where it is at hand; otherwise `send` it, and then `finish` or `fail`. */
-  constructor(client: pg.Client, sql: string, data?: Buffer) {
+  /** `data`: all that each COPY takes, where it is at hand; otherwise `send` it, and then `finish` or `fail`. */
+  constructor(client: pg.Client, sql: string, data: readonly Buffer[] = []) {
     const socket = socketOf(client);
     this.#socket = socket;
     this.done = new Promise((resolve, reject) => {
@@ -45,8 +45,8 @@ export class Batch {
     this.done.catch(() => {});
     socket.cork();
     client.query(this.#submittable(sql));
-    if (data !== undefined) {
-      this.#write(data);
+    for (const each of data) {
+      this.#write(each);
       this.finish();
     }
     socket.uncork();

@@ -126,10 +126,7 @@ export class Catalog {
    * One prepared statement, as every report pays for it.
    */
   async begin(client: pg.Client, { job_id, store_id, fence }: Owner): Promise<State | null> {
-    if (!this.#prepared.has(client)) {
-      await this.#prepare(client);
-      this.#prepared.add(client);
-    }
+    await this.prepare(client);
     const { rows } = await client.query<{ begun: boolean; state: State }>({
       name: `dungbeetle_begin_${this.#suffix}`,
       text: `WITH begun AS (
@@ -176,8 +173,8 @@ export class Catalog {
   }
 
   /**
-   * Writes the job's row, and answers with its expiry. Fails (23502) if a newer attempt has begun. Only on a
-   * connection on which `begin` was called.
+   * Writes the job's row, and answers with its expiry. Fails (23502) if a newer attempt has begun, or the job
+   * has a table of another name, which would be forgotten. Only on a connection on which `prepare` or `begin` was called.
    */
   publish({ owner, table, columns, rows, bytes, ttl_ms, warnings }: Publication): string {
     const values = [
@@ -197,13 +194,16 @@ export class Catalog {
     return `EXECUTE dungbeetle_publish_${this.#suffix}(${values.join(', ')})`;
   }
 
-  async #prepare(client: pg.Client): Promise<void> {
+  /** Has the connection know the statement that `publish` runs. */
+  async prepare(client: pg.Client): Promise<void> {
+    if (this.#prepared.has(client)) return;
     try {
       await client.query(this.#preparation());
     } catch (error) {
       // Prepared for a catalog that was dropped: the server reads the statement again for the new one.
       if (sqlState(error) !== '42P05') throw error;
     }
+    this.#prepared.add(client);
   }
 
   #preparation(): string {
@@ -214,7 +214,8 @@ export class Catalog {
         created_at, expires_at, settled, seq)
       SELECT $1, $2, $3, $4, $5, $6,
         CASE WHEN NOT EXISTS (SELECT FROM ${this.#results} WHERE ${newer})
-          AND NOT EXISTS (SELECT FROM ${this.#fences} WHERE ${newer}) THEN $7 END,
+          AND NOT EXISTS (SELECT FROM ${this.#fences} WHERE ${newer})
+          AND NOT EXISTS (SELECT FROM ${this.#results} WHERE job_id = $1 AND table_name <> $2) THEN $7 END,
         $8, $9, $10, now_ms, now_ms + $11, false, $12
       FROM (SELECT ${NOW} AS now_ms) AS clock
       ON CONFLICT (job_id) DO UPDATE SET table_name = excluded.table_name, task = excluded.task,

@@ -7,6 +7,7 @@ import type {
   Accept,
   Column,
   Owner,
+  ResultColumn,
   ResultSet,
   ResultsBackend,
   ResultTable,
@@ -19,13 +20,16 @@ import { run } from './batch.ts';
 import { Catalog, type State } from './catalog.ts';
 import { type ConnectOptions, connect, destroy, MORTAL, type SessionId, sessionOf } from './connect.ts';
 import { isConnectionError, sqlState } from './failure.ts';
-import { Foreign } from './foreign.ts';
+import { Foreign, foreign } from './foreign.ts';
 import { Guard, type Seen } from './guard.ts';
 import { Pool } from './pool.ts';
 import { type ColumnTypes, checkColumnCount, resultColumns } from './results-columns.ts';
 import { writeFailure } from './results-failure.ts';
 import { type Answering, Housekeeping } from './results-housekeeping.ts';
-import { fenced, InDoubt, ResultWriter } from './results-write.ts';
+import { Incoming } from './results-incoming.ts';
+import { smallResult } from './results-small.ts';
+import { Together } from './results-together.ts';
+import { draftOf, fenced, InDoubt, ResultWriter } from './results-write.ts';
 
 export interface PostgresResultsOptions {
   /** The backend's name in the configuration; errors call it `results "name"`. */
@@ -46,6 +50,8 @@ export interface PostgresResultsOptions {
   readonly doubt_ms?: number;
 }
 
+/** How long a first attempt waits for all of a small result before it notes that it has begun, ms. */
+const AT_ONCE_MS = 100;
 /** How long a report that failed waits for its session to be over, ms. */
 const ABANDONING_MS = 1_000;
 const DOUBT_PAUSE_MS = 250;
@@ -77,6 +83,7 @@ export class PostgresResults implements ResultsBackend {
   readonly #writers: Pool;
   /** For what must not wait behind reports. */
   readonly #keepers: Pool;
+  readonly #together: Together;
   #catalog: Promise<Catalog> | null = null;
   readonly #closing = new AbortController();
   /** What goes on after its caller has gone. */
@@ -107,6 +114,14 @@ export class PostgresResults implements ResultsBackend {
     const { max_active = 10, max_idle = 10 } = options;
     this.#writers = new Pool({ ...this.#connecting, max_active, max_idle });
     this.#keepers = new Pool({ ...this.#connecting, max_active: 2, max_idle: 1 });
+    this.#together = new Together({
+      pool: this.#writers,
+      closing: this.#closing.signal,
+      openCatalog: () => this.#openCatalog(this.#closing.signal),
+      guard: (client) => this.#guard(client, this.#closing.signal),
+      settle: (catalog, client, { draft }, cause) =>
+        this.#settleDoubt(catalog, draft.owner, sessionOf(client), cause),
+    });
   }
 
   checkColumns(columns: readonly Column[]): void {
@@ -114,38 +129,73 @@ export class PostgresResults implements ResultsBackend {
   }
 
   async write(result: ResultSet, options: WriteOptions): Promise<ResultTable> {
-    const { signal, owner } = options;
+    const { signal } = options;
     signal.throwIfAborted();
     this.checkColumns(result.columns);
     const columns = resultColumns(result.columns, this.#types);
+    const incoming = new Incoming(result, options, this.#database);
     try {
-      const { catalog, client, guard, state } = await this.#begin(owner, signal);
-      const writing = {
-        client,
-        guard,
-        catalog,
-        state,
-        columns,
-        unlogged: this.#unlogged,
-        database: this.#database,
-      };
-      const writer = new ResultWriter(result, writing, options);
-      try {
-        const table = await writer.write(result);
-        this.#writers.release(client);
-        return table;
-      } catch (error) {
-        await this.#abandon(client, writer);
-        if (error instanceof InDoubt)
-          return await this.#settleDoubt(catalog, owner, sessionOf(client), error);
-        throw error;
-      } finally {
-        guard.close();
-      }
+      return (
+        (await this.#writeTogether(incoming, columns, options)) ??
+        (await this.#writeAlone(incoming, columns, options))
+      );
     } catch (error) {
+      incoming.abandon();
       if (signal.aborted) throw signal.reason;
       if (error instanceof Foreign) throw error.cause;
       throw writeFailure(error, this.#database, columns);
+    }
+  }
+
+  /**
+   * What first attempts bring is mostly small and there at once, with nothing in its way. null: this is not, and
+   * nothing is published. Only a first attempt, since others have predecessors that must be kept from publishing
+   * from the moment on at which they begin.
+   */
+  async #writeTogether(
+    incoming: Incoming,
+    columns: readonly ResultColumn[],
+    options: WriteOptions,
+  ): Promise<ResultTable | null> {
+    const { signal, owner, confirm, onProgress } = options;
+    if (owner.attempt > 1) return null;
+    const data = await incoming.completeWithin(AT_ONCE_MS, signal);
+    if (data === null) return null;
+    onProgress({ phase: 'publish', rows: incoming.rows, bytes: incoming.bytes });
+    await orAbort(foreign(confirm()), signal);
+    const draft = draftOf(incoming, columns, options);
+    return this.#together.publish(smallResult(draft, incoming.format, data), signal);
+  }
+
+  async #writeAlone(
+    incoming: Incoming,
+    columns: readonly ResultColumn[],
+    options: WriteOptions,
+  ): Promise<ResultTable> {
+    const { signal, owner } = options;
+    const { catalog, client, guard, state } = await this.#begin(owner, signal);
+    const writing = {
+      client,
+      guard,
+      catalog,
+      state,
+      columns,
+      unlogged: this.#unlogged,
+      database: this.#database,
+    };
+    const writer = new ResultWriter(incoming, writing, options);
+    try {
+      const table = await writer.write();
+      this.#writers.release(client);
+      return table;
+    } catch (error) {
+      await this.#abandon(client, writer);
+      if (!(error instanceof InDoubt)) throw error;
+      const table = await this.#settleDoubt(catalog, owner, sessionOf(client), error.cause);
+      if (table === null) throw error.cause;
+      return table;
+    } finally {
+      guard.close();
     }
   }
 
@@ -319,27 +369,26 @@ export class PostgresResults implements ResultsBackend {
   }
 
   /**
-   * Finds out whether a commit happened whose answer was lost. Its session holds the job's lock: once that can
-   * be had, the transaction is over one way or the other.
+   * What a commit has published whose answer was lost, or null if it was not heard. Its session holds the job's lock:
+   * once that can be had, the transaction is over one way or the other. Rejects with what broke the connection, or
+   * when nobody can tell.
    */
   async #settleDoubt(
     catalog: Catalog,
     owner: Owner,
     session: SessionId,
-    doubt: InDoubt,
-  ): Promise<ResultTable> {
+    cause: unknown,
+  ): Promise<ResultTable | null> {
     const deadline = performance.now() + this.#doubt_ms;
     for (;;) {
       try {
         await this.#terminate(session);
-        const table = await this.#ask(async (client) => {
+        return await this.#ask(async (client) => {
           await run(client, ['BEGIN', 'SET LOCAL lock_timeout = 5000', catalog.lock(owner.job_id)]);
           return catalog.publishedBy(client, owner);
         });
-        if (table === null) throw doubt.cause;
-        return table;
       } catch (error) {
-        if (error === doubt.cause || !writeFailure(error, this.#database, []).transient) throw error;
+        if (!writeFailure(error, this.#database, []).transient) throw error;
         if (performance.now() > deadline || this.#closing.signal.aborted) break;
         await delay(DOUBT_PAUSE_MS);
       }
@@ -347,6 +396,7 @@ export class PostgresResults implements ResultsBackend {
     throw new DatabaseError(
       'unavailable',
       `${this.#database}: the connection broke while the table was published, and the server cannot be asked whether it was`,
+      { cause },
     );
   }
 }

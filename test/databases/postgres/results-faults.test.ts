@@ -1,7 +1,6 @@
 /** Whatever fails, when and where: the table is complete or it is not there, and the next run works. */
 import assert from 'node:assert/strict';
 import { suite, type TestContext, test } from 'node:test';
-import type pg from 'pg';
 import type { Chunk } from '../../../src/databases/database.ts';
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { proxy } from '../../support/proxy.ts';
@@ -12,6 +11,7 @@ import {
   catalogued,
   count,
   Gate,
+  heldCommits,
   MANY,
   NUMBERS,
   numbers,
@@ -48,32 +48,6 @@ async function proxied(t: TestContext, server: Service) {
   return { dsn, wire, results };
 }
 
-/** Makes commits of the catalog wait until `go` is called. */
-async function heldCommits(client: pg.Client): Promise<{ reached(): Promise<number>; go(): Promise<void> }> {
-  await client.query(`
-    CREATE TABLE dungbeetle_version_held (x int);
-    INSERT INTO dungbeetle_version_held VALUES (1);
-    CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$
-      BEGIN
-        WHILE EXISTS (SELECT FROM dungbeetle_version_held) LOOP PERFORM pg_sleep(0.01); END LOOP;
-        RETURN NULL;
-      END $$;
-    CREATE CONSTRAINT TRIGGER held AFTER INSERT OR UPDATE ON dungbeetle_results
-      DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION held()`);
-  return {
-    reached: () =>
-      until('the commit is under way', async () => {
-        const { rows } = await client.query(
-          "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
-        );
-        return rows[0]?.pid as number | undefined;
-      }),
-    go: async () => {
-      await client.query('DELETE FROM dungbeetle_version_held');
-    },
-  };
-}
-
 function transient(error: unknown): DatabaseError {
   assert.ok(error instanceof DatabaseError, String(error));
   assert.equal(error.transient, true, error.message);
@@ -83,8 +57,14 @@ function transient(error: unknown): DatabaseError {
 
 for (const server of servers('postgres')) {
   suite(`faults of results on ${server.name}`, { skip: server.skip }, () => {
-    for (const many of [10, MANY]) {
-      test(`the source fails midway, of ${many} rows`, async (t) => {
+    // A small result of a first attempt is published with others, of a later one by itself; a large one is staged.
+    for (const [many, attempt] of [
+      [10, 1],
+      [10, 2],
+      [MANY, 1],
+    ] as const) {
+      const which = `of ${many} rows, attempt ${attempt}`;
+      test(`the source fails midway, ${which}`, async (t) => {
         const dsn = await freshDatabase(t, server);
         const results = await openResults(t, dsn);
         const failing = new DatabaseError('unavailable', 'db "x": gone');
@@ -93,22 +73,25 @@ for (const server of servers('postgres')) {
             if (sent === many) throw failing;
           },
         });
-        assert.equal(await rejection(results.write(set, options('a'))), failing);
+        assert.equal(await rejection(results.write(set, options('a', {}, { attempt }))), failing);
         await checkNothing(t, dsn, results);
       });
 
-      test(`confirm rejects, of ${many} rows`, async (t) => {
+      test(`confirm rejects, ${which}`, async (t) => {
         const dsn = await freshDatabase(t, server);
         const results = await openResults(t, dsn);
         const lost = new Error('the lease is lost');
         const confirm = async () => {
           throw lost;
         };
-        assert.equal(await rejection(results.write(numbers(many), options('a', { confirm }))), lost);
+        assert.equal(
+          await rejection(results.write(numbers(many), options('a', { confirm }, { attempt }))),
+          lost,
+        );
         await checkNothing(t, dsn, results);
       });
 
-      test(`given up while it is loaded and while it is confirmed, of ${many} rows`, async (t) => {
+      test(`given up while it is loaded and while it is confirmed, ${which}`, async (t) => {
         const dsn = await freshDatabase(t, server);
         const results = await openResults(t, dsn);
         for (const phase of ['begin', 'end', 'confirm']) {
@@ -119,10 +102,14 @@ for (const server of servers('postgres')) {
             numbers(many, {
               before: (sent) => (sent === at && phase !== 'confirm' ? gate.pass() : undefined),
             }),
-            options('a', {
-              signal: stop.signal,
-              confirm: () => (phase === 'confirm' ? gate.pass() : Promise.resolve()),
-            }),
+            options(
+              'a',
+              {
+                signal: stop.signal,
+                confirm: () => (phase === 'confirm' ? gate.pass() : Promise.resolve()),
+              },
+              { attempt },
+            ),
           );
           await gate.reached.promise;
           stop.abort(new Error(`enough of ${phase}`));
@@ -132,13 +119,51 @@ for (const server of servers('postgres')) {
         await checkNothing(t, dsn, results);
       });
 
-      test(`the session is terminated while it loads, of ${many} rows`, async (t) => {
+      test(`the answer to the commit is lost, ${which}`, async (t) => {
+        const { dsn, wire, results } = await proxied(t, server);
+        await results.write(numbers(1), options('first'));
+        const client = await reader(t, dsn);
+        const commits = await heldCommits(client);
+        const written = results.write(numbers(many), options('a', {}, { attempt }));
+        await commits.reached();
+        wire.freeze();
+        await commits.go();
+        await until('the server has committed', async () => (await catalogued(client)).includes('results_a'));
+        wire.cut();
+        wire.thaw();
+        assert.equal((await written).rows, many);
+        assert.equal(await count(client, 'results_a'), many);
+      });
+
+      test(`given up when it is being committed, it is published, ${which}`, async (t) => {
+        const dsn = await freshDatabase(t, server);
+        const results = await openResults(t, dsn);
+        await results.write(numbers(1), options('first'));
+        const client = await reader(t, dsn);
+        const commits = await heldCommits(client);
+        const stop = new AbortController();
+        const written = results.write(numbers(many), options('a', { signal: stop.signal }, { attempt }));
+        await commits.reached();
+        stop.abort(new Error('too late'));
+        await commits.go();
+        assert.equal((await written).rows, many);
+        assert.equal(await count(client, 'results_a'), many);
+      });
+    }
+
+    // What holds a connection before it is published. (Together: see results-together.test.ts.)
+    for (const [many, attempt] of [
+      [10, 2],
+      [MANY, 1],
+    ] as const) {
+      const which = `of ${many} rows, attempt ${attempt}`;
+      test(`the session is terminated while it loads, ${which}`, async (t) => {
         const dsn = await freshDatabase(t, server);
         const results = await openResults(t, dsn);
         const gate = new Gate();
         const written = results.write(
           numbers(many, { before: (sent) => (sent === many ? gate.pass() : undefined) }),
-          options('a'),
+          options('a', {}, { attempt }),
         );
         const failed = rejection(written);
         await gate.reached.promise;
@@ -153,12 +178,12 @@ for (const server of servers('postgres')) {
         await checkNothing(t, dsn, results);
       });
 
-      test(`the network is cut while it loads, of ${many} rows`, async (t) => {
+      test(`the network is cut while it loads, ${which}`, async (t) => {
         const { dsn, wire, results } = await proxied(t, server);
         const gate = new Gate();
         const written = results.write(
           numbers(many, { before: (sent) => (sent === many ? gate.pass() : undefined) }),
-          options('a'),
+          options('a', {}, { attempt }),
         );
         await gate.reached.promise;
         wire.cut();
@@ -167,12 +192,12 @@ for (const server of servers('postgres')) {
         await checkNothing(t, dsn, results);
       });
 
-      test(`the network goes silent while it loads, of ${many} rows`, async (t) => {
+      test(`the network goes silent while it loads, ${which}`, async (t) => {
         const { dsn, wire, results } = await proxied(t, server);
         const gate = new Gate();
         const written = results.write(
           numbers(many, { before: (sent) => (sent === many ? gate.pass() : undefined) }),
-          options('a'),
+          options('a', {}, { attempt }),
         );
         await gate.reached.promise;
         wire.freeze();
@@ -183,28 +208,12 @@ for (const server of servers('postgres')) {
         await checkNothing(t, dsn, results);
       });
 
-      test(`the answer to the commit is lost, of ${many} rows`, async (t) => {
+      test(`the network is cut before the commit, ${which}`, async (t) => {
         const { dsn, wire, results } = await proxied(t, server);
         await results.write(numbers(1), options('first'));
         const client = await reader(t, dsn);
         const commits = await heldCommits(client);
-        const written = results.write(numbers(many), options('a'));
-        await commits.reached();
-        wire.freeze();
-        await commits.go();
-        await until('the server has committed', async () => (await catalogued(client)).includes('results_a'));
-        wire.cut();
-        wire.thaw();
-        assert.equal((await written).rows, many);
-        assert.equal(await count(client, 'results_a'), many);
-      });
-
-      test(`the network is cut before the commit, of ${many} rows`, async (t) => {
-        const { dsn, wire, results } = await proxied(t, server);
-        await results.write(numbers(1), options('first'));
-        const client = await reader(t, dsn);
-        const commits = await heldCommits(client);
-        const written = results.write(numbers(many), options('a'));
+        const written = results.write(numbers(many), options('a', {}, { attempt }));
         await commits.reached();
         wire.cut();
         transient(await rejection(written));
@@ -212,36 +221,21 @@ for (const server of servers('postgres')) {
         await quiet(client);
         assert.deepEqual(await catalogued(client), ['results_first']);
         assert.deepEqual(await tables(client), ['dungbeetle_version_held', 'results_first']);
-        assert.equal((await results.write(numbers(many), options('a'))).rows, many);
+        assert.equal((await results.write(numbers(many), options('a', {}, { attempt }))).rows, many);
       });
 
-      test(`the session is terminated in its commit, of ${many} rows`, async (t) => {
+      test(`the session is terminated in its commit, ${which}`, async (t) => {
         const dsn = await freshDatabase(t, server);
         const results = await openResults(t, dsn);
         await results.write(numbers(1), options('first'));
         const client = await reader(t, dsn);
         const commits = await heldCommits(client);
-        const failed = rejection(results.write(numbers(many), options('a')));
+        const failed = rejection(results.write(numbers(many), options('a', {}, { attempt })));
         await client.query('SELECT pg_terminate_backend($1)', [await commits.reached()]);
         transient(await failed);
         await commits.go();
         assert.deepEqual(await catalogued(client), ['results_first']);
-        assert.equal((await results.write(numbers(many), options('a'))).rows, many);
-      });
-
-      test(`given up when it is being committed, it is published, of ${many} rows`, async (t) => {
-        const dsn = await freshDatabase(t, server);
-        const results = await openResults(t, dsn);
-        await results.write(numbers(1), options('first'));
-        const client = await reader(t, dsn);
-        const commits = await heldCommits(client);
-        const stop = new AbortController();
-        const written = results.write(numbers(many), options('a', { signal: stop.signal }));
-        await commits.reached();
-        stop.abort(new Error('too late'));
-        await commits.go();
-        assert.equal((await written).rows, many);
-        assert.equal(await count(client, 'results_a'), many);
+        assert.equal((await results.write(numbers(many), options('a', {}, { attempt }))).rows, many);
       });
     }
 

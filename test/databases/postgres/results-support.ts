@@ -151,7 +151,10 @@ export async function tables(client: pg.Client): Promise<readonly string[]> {
   return found.map(({ relname }) => relname);
 }
 
+/** The result tables that the catalog knows; none where there is no catalog yet. */
 export async function catalogued(client: pg.Client): Promise<readonly string[]> {
+  const { rows: there } = await client.query("SELECT to_regclass('dungbeetle_results') IS NOT NULL AS there");
+  if (there[0]?.there !== true) return [];
   const { rows: found } = await client.query<{ table_name: string }>(
     'SELECT table_name FROM dungbeetle_results ORDER BY 1',
   );
@@ -195,4 +198,38 @@ export async function rejection(promise: Promise<unknown>, within_ms = 20_000): 
   } finally {
     clock.abort();
   }
+}
+
+/** Makes commits of the catalog wait until `go` is called. */
+export async function heldCommits(client: pg.Client): Promise<{
+  /** The session whose commit waits. */
+  reached(): Promise<number>;
+  go(): Promise<void>;
+  undo(): Promise<void>;
+}> {
+  await client.query(`
+    CREATE TABLE dungbeetle_version_held (x int);
+    INSERT INTO dungbeetle_version_held VALUES (1);
+    CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        WHILE EXISTS (SELECT FROM dungbeetle_version_held) LOOP PERFORM pg_sleep(0.01); END LOOP;
+        RETURN NULL;
+      END $$;
+    CREATE CONSTRAINT TRIGGER held AFTER INSERT OR UPDATE ON dungbeetle_results
+      DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION held()`);
+  return {
+    reached: () =>
+      until('the commit is under way', async () => {
+        const { rows } = await client.query(
+          "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+        );
+        return rows[0]?.pid as number | undefined;
+      }),
+    go: async () => {
+      await client.query('DELETE FROM dungbeetle_version_held');
+    },
+    undo: async () => {
+      await client.query('DROP TABLE dungbeetle_version_held; DROP FUNCTION held() CASCADE');
+    },
+  };
 }

@@ -478,7 +478,7 @@ for (const server of servers('postgres')) {
                       throw new Error('the newer one fails');
                     },
                   }),
-                  options('b', {}, { fence: older.owner.fence + 1_000 }),
+                  options('b', {}, { attempt: 2, fence: older.owner.fence + 1_000 }),
                 ),
                 /the newer one fails/,
               );

@@ -1,0 +1,182 @@
+/**
+ * Publishing small results together: those that are ready at about the same time share a transaction, a round trip
+ * and a connection. Nothing waits for company: a group is what has come while the groups before it were under way.
+ *
+ * Each table is made under the first of its job's names, trusting that nothing is in its way. If the server refuses
+ * one of them nothing of the group is done, and each is left to be published by itself, with care.
+ */
+import type pg from 'pg';
+import type { ResultTable } from '../database.ts';
+import { Batch, run } from './batch.ts';
+import type { Catalog } from './catalog.ts';
+import { sessionOf } from './connect.ts';
+import { isConnectionError, sqlState } from './failure.ts';
+import type { Guard } from './guard.ts';
+import type { Pool } from './pool.ts';
+import { publishedTable, publishSmall, type Small } from './results-small.ts';
+
+/** The most tables of one transaction. */
+const GROUP = 16;
+/** How many groups are under way at once, and when one no longer counts because its server or its lock is slow, ms. */
+const GROUPS_AT_ONCE = 2;
+const SLOW_MS = 500;
+
+export interface TogetherOptions {
+  readonly pool: Pool;
+  readonly closing: AbortSignal;
+  openCatalog(): Promise<Catalog>;
+  guard(client: pg.Client): Guard;
+  /** What became of a commit whose answer was lost: null if nothing. Rejects if nobody can tell. */
+  settle(catalog: Catalog, client: pg.Client, small: Small, error: unknown): Promise<ResultTable | null>;
+}
+
+interface Item {
+  readonly small: Small;
+  /** It is no longer to be given up. */
+  sent(): void;
+  resolve(table: ResultTable | null): void;
+  reject(error: unknown): void;
+}
+
+export class Together {
+  readonly #options: TogetherOptions;
+  #waiting: Item[] = [];
+  #free = GROUPS_AT_ONCE;
+
+  constructor(options: TogetherOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The published table, or null: something is in its way, and it is not published. Rejects with the signal's reason
+   * as long as nothing has been sent, and as connecting does.
+   */
+  async publish(small: Small, signal: AbortSignal): Promise<ResultTable | null> {
+    signal.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<ResultTable | null>();
+    const giveUp = () => {
+      this.#waiting = this.#waiting.filter((other) => other !== item);
+      reject(signal.reason);
+    };
+    const item = { small, sent: () => signal.removeEventListener('abort', giveUp), resolve, reject };
+    signal.addEventListener('abort', giveUp, { once: true });
+    this.#waiting.push(item);
+    this.#start();
+    return promise;
+  }
+
+  #start(): void {
+    while (this.#free > 0 && this.#waiting.length > 0) {
+      this.#free -= 1;
+      let counts = true;
+      const uncount = () => {
+        if (counts) this.#free += 1;
+        counts = false;
+      };
+      const timer = setTimeout(() => {
+        uncount();
+        this.#start();
+      }, SLOW_MS);
+      void this.#lead().then(() => {
+        clearTimeout(timer);
+        uncount();
+        this.#start();
+      });
+    }
+  }
+
+  /** Publishes what waits once there is a connection. */
+  async #lead(): Promise<void> {
+    const { pool, closing, openCatalog } = this.#options;
+    let catalog: Catalog;
+    let client: pg.Client;
+    try {
+      catalog = await openCatalog();
+      client = await pool.acquire(closing);
+    } catch (error) {
+      for (const item of this.#take(this.#waiting.length)) item.reject(error);
+      return;
+    }
+    const group = this.#take(GROUP);
+    const outcome = await this.#publish(catalog, client, group);
+    pool.release(client, { destroy: outcome.broken });
+    if ('expiries' in outcome) {
+      for (const [index, { small, resolve }] of group.entries()) {
+        const [name = ''] = catalog.namesOf(small.draft.owner.job_id);
+        resolve(publishedTable(small.draft, name, outcome.expiries[index] ?? null));
+      }
+    } else if (outcome.doubt !== null) {
+      const { cause } = outcome.doubt;
+      for (const { small, resolve, reject } of group) {
+        this.#options.settle(catalog, client, small, cause).then(resolve, reject);
+      }
+    } else {
+      for (const { resolve } of group) resolve(null);
+    }
+  }
+
+  /** In the order of their locks, so that no two groups wait for each other. */
+  #take(most: number): readonly Item[] {
+    const group = this.#waiting.splice(0, most);
+    for (const { sent } of group) sent();
+    return group;
+  }
+
+  async #publish(catalog: Catalog, client: pg.Client, group: readonly Item[]): Promise<GroupOutcome> {
+    if (group.length === 0) return { broken: false, doubt: null };
+    const guard = this.#options.guard(client);
+    let sent = false;
+    try {
+      await guard.answer(catalog.prepare(client));
+      const smalls = group.map(({ small }) => small);
+      const sql = this.#statements(catalog, client, smalls).join(';\n');
+      sent = true;
+      const batch = new Batch(
+        client,
+        sql,
+        smalls.map(({ data }) => data),
+      );
+      const answers = await guard.outcome(batch.done);
+      const expiries = answers
+        .filter(({ tag }) => tag.startsWith('INSERT'))
+        .map(({ rows }) => rows[0]?.[0] ?? null);
+      return { broken: false, expiries };
+    } catch (error) {
+      if (isConnectionError(error)) return { broken: true, doubt: sent ? { cause: error } : null };
+      return { broken: sqlState(error) === null || !(await rolledBack(client, guard)), doubt: null };
+    } finally {
+      guard.close();
+    }
+  }
+
+  #statements(catalog: Catalog, client: pg.Client, smalls: readonly Small[]): readonly string[] {
+    const { version } = sessionOf(client);
+    const locks = smalls.map(({ draft }) => catalog.lock(draft.owner.job_id));
+    return [
+      'BEGIN',
+      // All in one order, so that no two groups wait for each other.
+      ...locks.toSorted(),
+      ...smalls.flatMap((small) => {
+        const [name = ''] = catalog.namesOf(small.draft.owner.job_id);
+        return publishSmall(catalog, name, small, version);
+      }),
+      'COMMIT',
+    ];
+  }
+}
+
+type GroupOutcome =
+  /** When each table expires. */
+  | { readonly broken: false; readonly expiries: readonly (string | null)[] }
+  /** Nothing is published, unless it is in doubt. */
+  | { readonly broken: boolean; readonly doubt: { readonly cause: unknown } | null };
+
+async function rolledBack(client: pg.Client, guard: Guard): Promise<boolean> {
+  try {
+    await guard.answer(run(client, ['ROLLBACK']));
+    return true;
+  } catch {
+    // The connection is of no use any more: it is destroyed, which rolls back too.
+    return false;
+  }
+}
