@@ -32,13 +32,11 @@ export const TOP = `
 local call, floor, min, concat = redis.call, math.floor, math.min, table.concat
 local pack, unpack_bytes = struct.pack, struct.unpack
 
--- The functions of the script, and what they share. All in two tables: at each call, a function is made anew, and
--- that costs time for each local of ours that it uses.
-local F, S = {}, {}
+-- What the functions of the script share.
+local S = {}
 
 local K = string.sub(KEYS[1], 1, -6)
-local JOBS, IDS, PAYLOADS, PROGRESSES, LEASES = K .. 'jobs', K .. 'ids', K .. 'payloads', K .. 'progress', K .. 'leases'
-local POOLS, LANES, GROUPS, GROUP_IDS = K .. 'pools', K .. 'lanes', K .. 'groups', K .. 'group_ids'
+local JOBS, IDS, PAYLOADS, LEASES = K .. 'jobs', K .. 'ids', K .. 'payloads', K .. 'leases'
 
 local time = call('TIME')
 S.clock_us = time[1] * 1000000 + time[2]
@@ -56,13 +54,15 @@ S.at = 6
 -- What others may want to know of.
 S.readied, S.stopped, S.finished = false, false, {}
 
--- Heads of records by seq: false where there is none. And what can be called.
-local heads, ops = {}, {}
-
 local function many(command, key, args)
   for first = 1, #args, 2000 do
     call(command, key, unpack(args, first, min(first + 1999, #args)))
   end
+end
+
+-- By state and queue.
+local function count(key, jobs)
+  if call('HINCRBY', K .. 'counts', key, jobs) == 0 then call('HDEL', K .. 'counts', key) end
 end
 
 -- The head of a job that is posted now, without parents and group. 'eta': nil for none.
@@ -74,6 +74,19 @@ local function new_head(seq, id, queue, priority, eta, outside, limit, key, key_
     id, queue, limit, key, key_concurrency, '', '', '', '',
   }
 end
+`;
+
+/** What is for calls that are not plain. */
+export const NAMES = `
+local PROGRESSES, POOLS, LANES = K .. 'progress', K .. 'pools', K .. 'lanes'
+local GROUPS, GROUP_IDS = K .. 'groups', K .. 'group_ids'
+
+-- The functions of the script. All in a table: at each call, a function is made anew, and that costs time for each
+-- local of ours that it uses.
+local F = {}
+
+-- Heads of records by seq: false where there is none. And what can be called.
+local heads, ops = {}, {}
 `;
 
 export const CONTEXT = `
@@ -366,7 +379,7 @@ function F.flush()
   many('ZADD', LEASES, added)
   many('RPUSH', K .. 'ended', S.ended)
   for key, jobs in pairs(S.counts) do
-    if jobs ~= 0 and call('HINCRBY', K .. 'counts', key, jobs) == 0 then call('HDEL', K .. 'counts', key) end
+    if jobs ~= 0 then count(key, jobs) end
   end
   for chunk, jobs in pairs(S.chunk_counts) do
     if jobs ~= 0 then

@@ -1,9 +1,6 @@
-/** The last part of the script: does the calls, one after the other, and tells of what has happened. */
+/** Does the calls that are left, one after the other. */
 export const DISPATCH = `
--- The store, its time, its counter, what has happened, and then an answer for each call.
-local replies = {'ok', S.clock, 0, ''}
-post_plain(replies)
-if S.at < #ARGV then core() end
+core()
 while S.at < #ARGV do
   local op = F.arg()
   if not ops[op] then attempts() end
@@ -11,7 +8,11 @@ while S.at < #ARGV do
   if not ops[op] then changes() end
   replies[#replies + 1] = ops[op]()
 end
-if F.flush then F.flush() end
+F.flush()
+`;
+
+/** The last part of the script: tells of what has happened. */
+export const END = `
 replies[3] = S.last_seq
 if S.readied or S.stopped or #S.finished > 0 then
   local ids = #S.finished > $TOLD and '*' or concat(S.finished, ',')
