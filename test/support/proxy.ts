@@ -15,6 +15,9 @@ export class TcpProxy {
   port = 0;
   /** How many bytes it has passed on, over all connections. */
   readonly bytes: Record<Direction, number> = { toServer: 0, toClient: 0 };
+  /** How often the client has sent something after the server had, or first: round trips, of one connection. */
+  turns = 0;
+  #last: Direction = 'toClient';
   readonly #target: { readonly host: string; readonly port: number };
   readonly #links = new Set<Link>();
   readonly #limits: Record<Direction, number> = {
@@ -124,6 +127,8 @@ export class TcpProxy {
       const rest = this.#limits[direction] - this.bytes[direction];
       const passed = chunk.subarray(0, Math.max(0, rest));
       this.bytes[direction] += passed.length;
+      if (direction === 'toServer' && this.#last === 'toClient') this.turns += 1;
+      this.#last = direction;
       const flowing = to.write(passed, () => {
         if (this.bytes[direction] < this.#limits[direction]) return;
         this.#limits[direction] = Number.POSITIVE_INFINITY;

@@ -20,6 +20,12 @@ const ENDING_MS = 2_000;
 /** The server's own limit comes a little after ours, whose error says what was asked for. */
 const TIMEOUT_SLACK_MS = 1_000;
 
+/** Rolled back, so that no setting survives it; locks that belong to the session do not go with that. */
+const ENDING = 'ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()';
+
+/** The description of no parameters, or of no columns. */
+const NOTHING = Buffer.from([0, 0]);
+
 const wires = new WeakMap<Client, Wire>();
 
 /** What the server says of a statement. */
@@ -27,7 +33,27 @@ export interface Statement {
   readonly parameters: readonly number[];
   /** Null: it gives no rows, not even none. */
   readonly columns: readonly Described[] | null;
+  /** The same as it came. */
+  readonly description: Description;
 }
+
+/** Bodies of ParameterDescription and RowDescription. */
+interface Description {
+  readonly parameters: Buffer;
+  readonly rows: Buffer;
+}
+
+/** A statement that has run before, and how it was described then. */
+export interface KnownStatement {
+  readonly sql: string;
+  readonly parameters: readonly number[];
+  readonly description: Description;
+  /** What runs in its place; null: it runs itself. */
+  readonly replacement: string | null;
+  readonly formats: readonly number[];
+}
+
+type TimeLimit = Pick<QueryOptions, 'timeout_ms'>;
 
 export interface SessionOptions {
   readonly pool: Pool;
@@ -58,20 +84,71 @@ export class Session {
   }
 
   /** Begins a read-only transaction and has a statement described. */
-  async prepare(sql: string, { timeout_ms }: Pick<QueryOptions, 'timeout_ms'>): Promise<Statement> {
-    const limit =
-      timeout_ms === undefined || timeout_ms === null
-        ? ''
-        : `; SET LOCAL statement_timeout = ${Math.min(Math.ceil(timeout_ms) + TIMEOUT_SLACK_MS, 2 ** 31 - 1)}`;
-    this.#send(
-      2,
-      serialize.query(
-        `BEGIN TRANSACTION READ ONLY; SET LOCAL application_name = ${quoteLiteral(this.#mark)}${limit}`,
-      ),
-      ...describing(sql, []),
-    );
+  async prepare(sql: string, options: TimeLimit): Promise<Statement> {
+    this.#send(2, serialize.query(this.#beginning(options).join('; ')), ...describing(sql, []));
     await this.#soon(() => this.#ready());
     return this.#description();
+  }
+
+  /**
+   * `prepare` and `execute` in one round trip, for a statement that is described as it was before. False: it is not,
+   * or the server refuses it, and the session is over with nothing taken of it.
+   */
+  async executeKnown(known: KnownStatement, args: readonly Argument[], options: TimeLimit): Promise<boolean> {
+    this.#wire.form = null;
+    this.#send(
+      2,
+      // In one sequence up to Sync: where the transaction does not begin, the server passes over all the rest.
+      ...this.#beginning(options).flatMap((sql) => [
+        serialize.parse({ text: sql }),
+        serialize.bind(),
+        serialize.execute(),
+      ]),
+      // The statement itself, whatever takes its place: casts would hide what its columns have become.
+      serialize.parse({ text: known.sql }),
+      serialize.describe({ type: 'S' }),
+      // The description comes at once, also of a query that takes long.
+      serialize.flush(),
+      ...(known.replacement === null
+        ? []
+        : [serialize.parse({ text: known.replacement, types: [...known.parameters] })]),
+      bindMessage(args, known.parameters, known.formats),
+      serialize.execute(),
+      serialize.sync(),
+      serialize.query(ENDING),
+    );
+    return this.#soon(() => this.#isDescribedAs(known.description));
+  }
+
+  /** If the statement is not described so, the session is over. */
+  async #isDescribedAs(description: Description): Promise<boolean> {
+    for (;;) {
+      const arrival = await this.#next();
+      if (!isMessage(arrival)) break;
+      const { type, body } = arrival;
+      if (type === MESSAGE.error) {
+        await this.#settle();
+        this.finish();
+        return false;
+      }
+      if (type === MESSAGE.parameters && !body.equals(description.parameters)) break;
+      if (type === MESSAGE.row_description && body.equals(description.rows)) return true;
+      if (type === MESSAGE.row_description || type === MESSAGE.no_data) break;
+    }
+    await this.stop();
+    return false;
+  }
+
+  #beginning({ timeout_ms }: TimeLimit): readonly string[] {
+    return [
+      'BEGIN TRANSACTION READ ONLY',
+      `SET LOCAL application_name = ${quoteLiteral(this.#mark)}`,
+      ...(timeout_ms === undefined || timeout_ms === null
+        ? []
+        : [
+            `SET LOCAL statement_timeout = ${Math.min(Math.ceil(timeout_ms) + TIMEOUT_SLACK_MS, 2 ** 31 - 1)}`,
+          ]),
+    ];
   }
 
   /**
@@ -135,8 +212,7 @@ export class Session {
       bindMessage(args, parameters, formats),
       serialize.execute(),
       serialize.sync(),
-      // Rolled back, so that no setting survives it; locks that belong to the session do not go with that.
-      serialize.query('ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()'),
+      serialize.query(ENDING),
     );
   }
 
@@ -169,8 +245,12 @@ export class Session {
   async rollBack(): Promise<void> {
     if (this.#over !== null) return;
     this.#send(1, serialize.query('ROLLBACK'));
-    while (this.#outstanding > 0) await this.#ready();
+    await this.#settle();
     this.finish();
+  }
+
+  async #settle(): Promise<void> {
+    while (this.#outstanding > 0) await this.#ready();
   }
 
   /**
@@ -247,16 +327,20 @@ export class Session {
   }
 
   async #description(): Promise<Statement> {
-    let parameters: readonly number[] = [];
-    let columns: readonly Described[] | null = null;
+    let parameters = NOTHING;
+    let rows: Buffer | null = null;
     await this.#until(
       ({ type, body }) => {
-        if (type === MESSAGE.parameters) parameters = readParameters(body);
-        else if (type === MESSAGE.row_description) columns = readDescription(body);
+        if (type === MESSAGE.parameters) parameters = Buffer.from(body);
+        else if (type === MESSAGE.row_description) rows = Buffer.from(body);
       },
       () => {},
     );
-    return { parameters, columns };
+    return {
+      parameters: readParameters(parameters),
+      columns: rows === null ? null : readDescription(rows),
+      description: { parameters, rows: rows ?? NOTHING },
+    };
   }
 
   /** Takes what comes until the next ReadyForQuery. */

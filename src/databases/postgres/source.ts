@@ -23,7 +23,7 @@ import { CopyTextForm } from './copy-text-form.ts';
 import { failureOf, isConnectionError, sqlState } from './failure.ts';
 import { marker } from './marker.ts';
 import { Pool } from './pool.ts';
-import { Session } from './session.ts';
+import { type KnownStatement, Session } from './session.ts';
 import { checkText, withoutEnd } from './statement.ts';
 
 export interface PostgresSourceOptions {
@@ -56,6 +56,8 @@ export class PostgresSource implements Source {
   /** A connection of its own for what is quick, so that it never waits behind long queries. */
   readonly #desk: Pool;
   readonly #typeNames = new Map<string, string>();
+  /** Statements that have run for a backend that takes their rows as they are, by its kind of types and their text. */
+  readonly #known = new Map<string, KnownStatement & { readonly columns: readonly Column[] }>();
 
   constructor({ name, dsn, max_active, max_idle, connect_timeout_ms }: PostgresSourceOptions) {
     this.#database = `db "${name}"`;
@@ -88,6 +90,18 @@ export class PostgresSource implements Source {
       throw new DatabaseError('query_failed', `${this.#database} has no encoding that is accepted`);
     }
     const failing: Failing = { signal, doing: 'query_failed', sql, args };
+    const binary = accept.find((offer) => offer.encoding === 'pg-binary');
+    const key = binary === undefined ? null : `${binary.types} ${sql}`;
+    const known = key === null || owner.attempt > 1 ? undefined : this.#known.get(key);
+    if (known !== undefined) {
+      this.#checkCount(args.length, known.parameters.length);
+      const result = await this.#using(this.#queries, marker(owner), failing, async (session) => {
+        if (!(await session.executeKnown(known, args, options))) return null;
+        onColumns(known.columns);
+        return this.#resultSet(session, known.columns, encoding, failing);
+      });
+      if (result !== null) return result;
+    }
     return this.#using(this.#queries, marker(owner), failing, async (session) => {
       if (owner.attempt > 1) await session.endPredecessors(owner);
       const statement = await session.prepare(sql, options);
@@ -96,7 +110,6 @@ export class PostgresSource implements Source {
       this.#checkCount(args.length, parameters.length);
       const asked = this.#unknownTypes(described).length > 0;
       const columns = columnsOf(described, await this.#typeNamesOf(session, described));
-      const binary = accept.find((offer) => offer.encoding === 'pg-binary');
       const request =
         binary === undefined
           ? textRequest(described, columns)
@@ -104,6 +117,12 @@ export class PostgresSource implements Source {
       onColumns(request.columns);
       if (request.sql !== null) await this.#replace(session, request.sql, parameters);
       else if (asked) await session.replace(sql, parameters);
+      // What people have made may be described as before and be something else.
+      const isLasting = described.every(({ oid }) => oid < FIRST_USER_OID);
+      if (key !== null && isLasting) {
+        const { description } = statement;
+        this.#known.set(key, { ...request, sql, replacement: request.sql, parameters, description });
+      }
       session.execute(
         args,
         parameters,
