@@ -139,6 +139,28 @@ test('a schema of a newer version is refused, and left as it is', shared, async 
   assert.deepEqual(await execute(dsn, 'SELECT max(version) FROM its.migrations'), [['1000']]);
 });
 
+test(
+  'a schema of the first version gets the functions of this one, and keeps its jobs',
+  shared,
+  async (t) => {
+    const dsn = await freshDatabase(t, server);
+    const old = await openPostgresStore({ dsn });
+    await old.enqueue([newJob('a')]);
+    await old.close();
+    await execute(
+      dsn,
+      `DELETE FROM dungbeetle.migrations WHERE version > 1;
+     CREATE OR REPLACE FUNCTION dungbeetle.now_ms(p_offset bigint) RETURNS bigint LANGUAGE plpgsql AS
+       'BEGIN RAISE ''of the first version''; END'`,
+    );
+    const store = await open(t, { dsn });
+    assert.deepEqual(
+      (await claim(store)).map(({ job_id }) => job_id),
+      ['a'],
+    );
+  },
+);
+
 for (const each of SERVERS) {
   test(`many that open the same new schema at once get the same store: ${each.name}`, {
     skip: each.skip,
@@ -193,10 +215,10 @@ test('a server that is restarted or killed is away for a while, and nothing is l
         return true;
       }
     });
+    heard.hints.length = 0;
     await restarted;
     await back(() => store.ping());
     assert.deepEqual(await ids(store), ['waiting']);
-    heard.hints.length = 0;
     await until('it hears again', () => heard.hints.some(({ type }) => type === 'finished'));
   }
   assert.deepEqual(await store.finish([{ lease: held.lease, outcome: { state: 'SUCCESS', result: 1 } }]), [

@@ -145,7 +145,7 @@ class PostgresStore implements Store {
     this.#hints = hints;
     this.#sql = sql;
     this.#clockOffset = clockOffset;
-    this.#posting = new Posting(pool, sql, clockOffset);
+    this.#posting = new Posting(pool, hints, sql, clockOffset);
   }
 
   // --- posting
@@ -162,7 +162,6 @@ class PostgresStore implements Store {
     if (jobs.length > 1 && accepted.every((one) => one === null)) {
       throw JobActive(await this.#firstActive(jobs));
     }
-    this.#hints.tell({ ready: true });
     return jobs.map((job, index) => {
       const one = accepted[index] ?? null;
       if (one === null) throw JobActive(job.job_id);

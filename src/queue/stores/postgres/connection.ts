@@ -15,6 +15,18 @@ const ISOLATION = 'read committed';
 const INT8 = 20;
 const INT8_ARRAY = 1016;
 
+/** Statements that are prepared, by their text: the server parses each once a session. There are as many as in the code. */
+const names = new Map<string, string>();
+
+function nameOf(text: string): string {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = `dungbeetle_${names.size + 1}`;
+    names.set(text, name);
+  }
+  return name;
+}
+
 /** `{1,NULL,3}` of numbers. */
 function toNumbers(text: string): (number | null)[] {
   if (text === '{}') return [];
@@ -105,12 +117,13 @@ export class Connection {
 
   /**
    * Rows as arrays. A connection that does not answer in time is destroyed: whether the statement was carried out is
-   * then not known.
+   * then not known. It need not be idle: the server carries out one after the other, each a transaction by itself.
    */
   async query<Row extends readonly unknown[]>(text: string, values: readonly unknown[]): Promise<Row[]> {
     const timer = setTimeout(() => this.destroy(), this.#command_timeout_ms);
     try {
       const { rows } = await this.#client.query<Row[number][]>({
+        name: this.isPooled ? undefined : nameOf(text),
         text,
         values: [...values],
         rowMode: 'array',
@@ -160,6 +173,8 @@ async function openOne(
   const client = new pg.Client({
     ...config,
     ssl,
+    // What is asked while another is under way is sent at once.
+    pipeline: true,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_MS,
     types: { getTypeParser },

@@ -1,7 +1,8 @@
 /**
- * Hints: told to this process's listeners at once, to others by NOTIFY. A NOTIFY is sent when its cause is committed, by
- * a statement of its own, one for all that has happened meanwhile: inside a call it would have all calls commit one after
- * the other. While nothing can be heard from others, everything may have happened, every `poll_ms`.
+ * Hints: told to this process's listeners at once, to others by NOTIFY. A NOTIFY is a statement of its own, sent when its
+ * cause is committed, one for all that has happened meanwhile, or right behind the call that is its cause: inside a call it
+ * would have all calls commit one after the other. While nothing can be heard from others, everything may have happened,
+ * every `poll_ms`.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PostgresConfig } from '../../../util/postgres/dsn.ts';
@@ -45,6 +46,7 @@ export class Hints {
   #stopped = false;
   #finished: string[] | '*' = [];
   #sending: Promise<void> | undefined;
+  #isTellingBehind = false;
   #poll: NodeJS.Timeout | undefined;
   #listening: Connection | undefined;
   /** Settles when the first try to listen has succeeded or failed. */
@@ -72,12 +74,31 @@ export class Hints {
     await this.#begun;
   }
 
-  tell({ ready, stopped, finished = [] }: Happened): void {
+  /**
+   * Has the server tell others that there are jobs as soon as it is done with what it was last asked on a connection.
+   * False: that cannot be, or another such hint is under way, and it is to be told afterwards.
+   */
+  tellBehind(connection: Connection): boolean {
+    if (this.#isTellingBehind || connection.isPooled) return false;
+    this.#isTellingBehind = true;
+    void this.#notify(connection, 'r', '').finally(() => {
+      this.#isTellingBehind = false;
+    });
+    return true;
+  }
+
+  /** To this process's listeners only. */
+  tellHere({ ready, stopped, finished = [] }: Happened): void {
     if (ready) this.#emit({ type: 'ready' });
     if (stopped) this.#emit({ type: 'cancel' });
     if (finished === '*') this.#emit({ type: 'finished', job_id: null });
     else if (this.#listeners.size > 0)
       for (const job_id of finished) this.#emit({ type: 'finished', job_id });
+  }
+
+  tell(happened: Happened): void {
+    this.tellHere(happened);
+    const { ready, stopped, finished = [] } = happened;
     if (!ready && !stopped && finished.length === 0) return;
     this.#ready ||= ready === true;
     this.#stopped ||= stopped === true;
@@ -100,27 +121,35 @@ export class Hints {
   }
 
   async #send(): Promise<void> {
-    const { pool, channel, instance } = this.#options;
     // What happens in the meantime goes along.
     await new Promise(setImmediate);
     while (this.#ready || this.#stopped || this.#finished.length > 0) {
       const ids = this.#finished === '*' ? '*' : this.#finished.join(' ');
       const what = `${this.#ready ? 'r' : ''}${this.#stopped ? 'c' : ''}`;
-      const payload = `${instance} ${what} ${ids.length > MOST_BYTES ? '*' : ids}`;
       this.#ready = false;
       this.#stopped = false;
       this.#finished = [];
       try {
-        // It need not survive a crash of the server: no wait for the disk.
-        await pool.call(`SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`, [
-          channel,
-          payload,
-        ]);
+        await this.#options.pool.use((connection) => this.#notify(connection, what, ids));
       } catch {
-        // A hint may be lost: whoever waits for it looks by itself.
+        // No connection: see there.
       }
     }
     this.#sending = undefined;
+  }
+
+  async #notify(connection: Connection, what: string, ids: string): Promise<void> {
+    const { channel, instance } = this.#options;
+    const payload = `${instance} ${what} ${ids.length > MOST_BYTES ? '*' : ids}`;
+    try {
+      // It need not survive a crash of the server: no wait for the disk.
+      await connection.query(`SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`, [
+        channel,
+        payload,
+      ]);
+    } catch {
+      // A hint may be lost: whoever waits for it looks by itself.
+    }
   }
 
   // --- hearing of others

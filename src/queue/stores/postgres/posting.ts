@@ -1,6 +1,7 @@
 /** Posting: one call for a batch, and one for single jobs that are posted at the same time. */
 import type { CheckedJob } from '../../check.ts';
 import { QueueError } from '../../errors.ts';
+import type { Hints } from './hints.ts';
 import type { Pool } from './pool.ts';
 import type { Statements } from './statements.ts';
 
@@ -25,29 +26,41 @@ export function isPlain(job: CheckedJob): boolean {
 
 export class Posting {
   readonly #pool: Pool;
+  readonly #hints: Hints;
   readonly #sql: Statements;
   readonly #clockOffset: () => number;
   #singles: Single[] = [];
   #posting: Promise<void> | undefined;
   #last: Promise<unknown> | undefined;
 
-  constructor(pool: Pool, sql: Statements, clockOffset: () => number) {
+  constructor(pool: Pool, hints: Hints, sql: Statements, clockOffset: () => number) {
     this.#pool = pool;
+    this.#hints = hints;
     this.#sql = sql;
     this.#clockOffset = clockOffset;
   }
 
-  /** Posts plain jobs: null for each whose id is active. Unless `each`, none of them is posted then. */
+  /** Posts plain jobs, and tells of them: null for each whose id is active. Unless `each`, none of them is posted then. */
   async post(jobs: readonly CheckedJob[], each: boolean): Promise<readonly (Posted | null)[]> {
-    const [row] = await this.#pool.call<[indexes: number[], seqs: number[], now: number]>(this.#sql.post, [
-      ...columns(jobs),
-      each,
-      this.#clockOffset(),
-    ]);
+    let told = false;
+    const [row] = await this.#pool.use((connection) => {
+      const answer = connection.query<[indexes: number[], seqs: number[], now: number]>(this.#sql.post, [
+        ...columns(jobs),
+        each,
+        this.#clockOffset(),
+      ]);
+      // Also if it is refused or fails then: a hint may be told for nothing.
+      told = this.#hints.tellBehind(connection);
+      return answer;
+    });
     if (row === undefined) throw new Error('a post gave no answer');
     const [indexes, seqs, now] = row;
     const posted = jobs.map((): Posted | null => null);
     for (const [at, index] of indexes.entries()) posted[index - 1] = { seq: seqs[at] ?? 0, now };
+    if (indexes.length > 0) {
+      if (told) this.#hints.tellHere({ ready: true });
+      else this.#hints.tell({ ready: true });
+    }
     return posted;
   }
 

@@ -211,5 +211,9 @@ CREATE TYPE ended AS (
 
 /** Each runs in a transaction with the store's schema as its search_path. */
 export const MIGRATIONS: readonly string[] = [
-  [TABLES, LANES, ENDING, POSTING, CLAIM, RUNNING, CHANGES, PRUNING].join('\n'),
+  TABLES,
+  // Version 1 has had functions of its own, which these replace.
+  ['DROP FUNCTION IF EXISTS claim_plain;', LANES, ENDING, POSTING, CLAIM, RUNNING, CHANGES, PRUNING].join(
+    '\n',
+  ),
 ];

@@ -3,26 +3,28 @@ import { entry, helper } from './define.ts';
 
 export const CLAIM = [
   // Starts up to p_limit plain jobs that are due, of a bound on only those that come before it, in order; p_lefts: how
-  // many of each queue. Others' rows are passed over; is_contended says that there were some.
+  // many of each queue; p_priority: the highest of them, null if it is not known. Others' rows are passed over;
+  // is_contended says that there were some.
   helper(
-    `claim_plain(p_queues text[], INOUT p_lefts integer[], p_limit integer, p_bound waiting, p_worker text,
-       p_lease_ms bigint, p_now bigint, INOUT p_fences bigint[], OUT is_contended boolean)`,
+    `claim_plain(p_queues text[], INOUT p_lefts integer[], p_limit integer, p_priority bigint, p_bound waiting,
+       p_worker text, p_lease_ms bigint, p_now bigint, INOUT p_fences bigint[], OUT is_contended boolean)`,
     `
 DECLARE
-  v_priority bigint := 2147483648;
+  v_priority bigint := p_priority;
   v_left integer := p_limit;
   v_due_at bigint;
   v_place bigint;
   v_new bigint[];
+  v_others boolean;
 BEGIN
   is_contended := false;
+  IF v_priority IS NULL AND v_left > 0 THEN
+    SELECT max((
+      SELECT priority FROM waiting WHERE hold = 0 AND queue = q.queue ORDER BY priority DESC LIMIT 1
+    )) INTO v_priority
+    FROM unnest(p_queues, p_lefts) q (queue, jobs) WHERE q.jobs > 0;
+  END IF;
   WHILE v_left > 0 LOOP
-    SELECT max(t.priority) INTO v_priority
-    FROM unnest(p_queues, p_lefts) q (queue, jobs), LATERAL (
-      SELECT priority FROM waiting WHERE hold = 0 AND queue = q.queue AND priority < v_priority
-      ORDER BY priority DESC LIMIT 1
-    ) t
-    WHERE q.jobs > 0;
     EXIT WHEN v_priority IS NULL OR v_priority < p_bound.priority;
     IF v_priority = p_bound.priority THEN
       v_due_at := p_bound.turn_at;
@@ -31,15 +33,16 @@ BEGIN
       v_due_at := p_now;
       v_place := 9223372036854775807;
     END IF;
-    WITH picked AS (
-      SELECT c.seq FROM unnest(p_queues, p_lefts) q (queue, jobs), LATERAL (
-        SELECT seq, due_at, place FROM waiting
-        WHERE hold = 0 AND queue = q.queue AND priority = v_priority::integer
-          AND due_at <= v_due_at AND (due_at, place) <= (v_due_at, v_place)
-        ORDER BY due_at, place LIMIT greatest(0, least(q.jobs, v_left)) FOR UPDATE SKIP LOCKED
-      ) c ORDER BY c.due_at, c.place LIMIT v_left
-    ), gone AS (
-      DELETE FROM waiting WHERE seq = ANY (ARRAY(SELECT seq FROM picked)) RETURNING *
+    WITH gone AS (
+      -- A row that has been changed since is not found at its place: it counts as another's.
+      DELETE FROM waiting WHERE ctid = ANY (ARRAY(
+        SELECT c.ctid FROM unnest(p_queues, p_lefts) q (queue, jobs), LATERAL (
+          SELECT w.ctid, w.due_at, w.place FROM waiting w
+          WHERE hold = 0 AND w.queue = q.queue AND priority = v_priority::integer
+            AND due_at <= v_due_at AND (due_at, place) <= (v_due_at, v_place)
+          ORDER BY due_at, place LIMIT greatest(0, least(q.jobs, v_left)) FOR UPDATE SKIP LOCKED
+        ) c ORDER BY c.due_at, c.place LIMIT v_left
+      )) RETURNING *
     ), started AS (
       INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
         attempt, failures, crashes, tied, job_id, queue, worker, error)
@@ -58,15 +61,17 @@ BEGIN
     ) INTO v_new, p_lefts;
     p_fences := p_fences || v_new;
     v_left := v_left - coalesce(cardinality(v_new), 0);
-    IF v_left > 0 AND EXISTS (
-      SELECT 1 FROM unnest(p_queues, p_lefts) q (queue, jobs), LATERAL (
-        SELECT 1 FROM waiting
-        WHERE hold = 0 AND queue = q.queue AND priority = v_priority::integer AND due_at <= v_due_at
-          AND (due_at, place) <= (v_due_at, v_place) LIMIT 1
-      ) o WHERE q.jobs > 0
-    ) THEN
-      is_contended := true;
-    END IF;
+    EXIT WHEN v_left = 0;
+    SELECT bool_or((
+      SELECT true FROM waiting
+      WHERE hold = 0 AND queue = q.queue AND priority = v_priority::integer AND due_at <= v_due_at
+        AND (due_at, place) <= (v_due_at, v_place) LIMIT 1
+    )), max((
+      SELECT priority FROM waiting WHERE hold = 0 AND queue = q.queue AND priority < v_priority
+      ORDER BY priority DESC LIMIT 1
+    )) INTO v_others, v_priority
+    FROM unnest(p_queues, p_lefts) q (queue, jobs) WHERE q.jobs > 0;
+    is_contended := is_contended OR coalesce(v_others, false);
   END LOOP;
 END`,
   ),
@@ -153,28 +158,29 @@ END`,
     `
 DECLARE
   v_queue text;
-  v_priority bigint;
-  v_due_at bigint;
+  v_plain bigint;
+  v_in_play bigint;
   v_next bigint;
 BEGIN
   FOREACH v_queue IN ARRAY p_queues LOOP
-    v_priority := 2147483648;
+    v_plain := 2147483648;
+    v_in_play := 2147483648;
     LOOP
-      SELECT priority INTO v_priority FROM waiting WHERE hold = 0 AND queue = v_queue AND priority < v_priority
-      ORDER BY priority DESC LIMIT 1;
-      EXIT WHEN NOT FOUND;
-      SELECT due_at INTO v_due_at FROM waiting
-      WHERE hold = 0 AND queue = v_queue AND priority = v_priority::integer AND due_at > p_now ORDER BY due_at LIMIT 1;
-      IF FOUND THEN v_next := least(v_next, v_due_at); END IF;
-    END LOOP;
-    v_priority := 2147483648;
-    LOOP
-      SELECT priority INTO v_priority FROM waiting WHERE hold = 1 AND queue = v_queue AND priority < v_priority
-      ORDER BY priority DESC LIMIT 1;
-      EXIT WHEN NOT FOUND;
-      SELECT turn_at INTO v_due_at FROM waiting
-      WHERE hold = 1 AND queue = v_queue AND priority = v_priority::integer AND turn_at > p_now ORDER BY turn_at LIMIT 1;
-      IF FOUND THEN v_next := least(v_next, v_due_at); END IF;
+      SELECT (
+        SELECT priority FROM waiting WHERE hold = 0 AND queue = v_queue AND priority < v_plain
+        ORDER BY priority DESC LIMIT 1
+      ), (
+        SELECT priority FROM waiting WHERE hold = 1 AND queue = v_queue AND priority < v_in_play
+        ORDER BY priority DESC LIMIT 1
+      ) INTO v_plain, v_in_play;
+      EXIT WHEN v_plain IS NULL AND v_in_play IS NULL;
+      v_next := least(v_next, (
+        SELECT due_at FROM waiting
+        WHERE hold = 0 AND queue = v_queue AND priority = v_plain::integer AND due_at > p_now ORDER BY due_at LIMIT 1
+      ), (
+        SELECT turn_at FROM waiting
+        WHERE hold = 1 AND queue = v_queue AND priority = v_in_play::integer AND turn_at > p_now ORDER BY turn_at LIMIT 1
+      ));
     END LOOP;
   END LOOP;
   RETURN v_next;
@@ -198,23 +204,29 @@ DECLARE
   v_looks integer := 0;
   v_again boolean := false;
   v_contended boolean;
+  v_priority bigint;
+  v_in_play boolean;
 BEGIN
-  SELECT array_agg(q.queue ORDER BY q.index), array_agg(q.jobs ORDER BY q.index) INTO v_queues, v_lefts
-  FROM unnest(p_queues, p_limits) WITH ORDINALITY q (queue, jobs, index)
-  WHERE NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = q.queue);
-  v_queues := coalesce(v_queues, '{}');
   -- The lock comes before any row: whether it is needed is asked first.
-  IF p_limit > 0 AND EXISTS (
-    SELECT 1 FROM unnest(v_queues, v_lefts) q (queue, jobs), LATERAL (
-      SELECT 1 FROM waiting w WHERE w.hold = 1 AND w.queue = q.queue LIMIT 1
-    ) o WHERE q.jobs > 0
-  ) THEN
+  SELECT array_agg(q.queue), array_agg(q.jobs), max((
+    SELECT w.priority FROM waiting w WHERE w.hold = 0 AND w.queue = q.queue ORDER BY w.priority DESC LIMIT 1
+  )), bool_or((
+    SELECT true FROM waiting w WHERE w.hold = 1 AND w.queue = q.queue LIMIT 1
+  )) INTO v_queues, v_lefts, v_priority, v_in_play
+  FROM unnest(p_queues, p_limits) q (queue, jobs)
+  WHERE NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = q.queue);
+  IF v_priority IS NULL AND v_in_play IS NULL THEN
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  IF v_in_play AND p_limit > 0 THEN
     PERFORM lock_ties();
     v_now := now_ms(p_offset);
     LOOP
       v_bound := first_in_play(v_queues, v_lefts, v_now);
       SELECT c.p_lefts, c.p_fences, v_again OR c.is_contended INTO v_lefts, v_fences, v_again
-      FROM claim_plain(v_queues, v_lefts, p_limit - cardinality(v_fences), v_bound, p_worker, p_lease_ms, v_now, v_fences) c;
+      FROM claim_plain(v_queues, v_lefts, p_limit - cardinality(v_fences), NULL, v_bound, p_worker, p_lease_ms, v_now,
+        v_fences) c;
       EXIT WHEN v_bound.seq IS NULL OR cardinality(v_fences) >= p_limit;
       CONTINUE WHEN v_lefts[array_position(v_queues, v_bound.queue)] <= 0;
       v_looks := v_looks + 1;
@@ -230,11 +242,11 @@ BEGIN
   ELSE
     v_now := now_ms(p_offset);
     SELECT c.p_fences, c.is_contended INTO v_fences, v_again
-    FROM claim_plain(v_queues, v_lefts, p_limit, NULL, p_worker, p_lease_ms, v_now, v_fences) c;
+    FROM claim_plain(v_queues, v_lefts, p_limit, v_priority, NULL, p_worker, p_lease_ms, v_now, v_fences) c;
   END IF;
-  RETURN QUERY SELECT CASE WHEN v_again THEN v_now ELSE next_due(v_queues, v_now) END,
-    NULL::bigint, NULL, NULL, NULL, NULL, NULL::integer, NULL::bigint, NULL::bigint, NULL::integer, NULL::integer,
-    NULL::bigint, NULL, NULL, NULL, NULL, NULL::bigint, NULL, NULL::bigint, NULL::bigint, NULL::bigint;
+  next_due_at := CASE WHEN v_again THEN v_now ELSE next_due(v_queues, v_now) END;
+  RETURN NEXT;
+  IF cardinality(v_fences) = 0 THEN RETURN; END IF;
   RETURN QUERY
     SELECT NULL::bigint, j.seq, j.job_id::text, j.task::text, j.queue::text, j.payload, j.priority, j.eta, j.retries,
       l.attempt, l.failures, l.fence, j.group_id::text, j.parents, j.limit_name::text, j.key::text, j.key_concurrency,

@@ -8,10 +8,10 @@ const ENTRY = `
 
 /** A function that others call: it runs with what they run with. */
 export function helper(signature: string, body: string): string {
-  return `CREATE FUNCTION ${signature} LANGUAGE plpgsql AS $function$\n#variable_conflict use_column\n${body}$function$;`;
+  return `CREATE OR REPLACE FUNCTION ${signature} LANGUAGE plpgsql AS $function$\n#variable_conflict use_column\n${body}$function$;`;
 }
 
 /** A function that the store calls. */
 export function entry(signature: string, body: string): string {
-  return `CREATE FUNCTION ${signature} LANGUAGE plpgsql ${ENTRY} AS $function$\n#variable_conflict use_column\n${body}$function$;`;
+  return `CREATE OR REPLACE FUNCTION ${signature} LANGUAGE plpgsql ${ENTRY} AS $function$\n#variable_conflict use_column\n${body}$function$;`;
 }

@@ -28,13 +28,8 @@ BEGIN
   PERFORM pg_advisory_xact_lock((1684368999::bigint << 32) | 'store'::regclass::oid::bigint);
 END`,
   ),
-  helper(
-    'now_ms(p_offset bigint) RETURNS bigint',
-    `
-BEGIN
-  RETURN floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + p_offset;
-END`,
-  ),
+  `CREATE OR REPLACE FUNCTION now_ms(p_offset bigint) RETURNS bigint LANGUAGE sql AS
+   'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + p_offset';`,
   // What a call has done, for its answer; forgotten at the end of the transaction.
   helper(
     'note(p_what text) RETURNS void',

@@ -41,11 +41,16 @@ DECLARE
   v_runs integer[] := next_runs(p_ids);
 BEGIN
   now_at := now_ms(p_offset);
+  IF NOT p_each AND 0 = ANY (v_runs) THEN
+    indexes := '{}';
+    seqs := '{}';
+    RETURN;
+  END IF;
   WITH given AS (
     SELECT nextval('places') AS seq, g.*, greatest(coalesce(g.eta, 0), now_at) AS due_at FROM (
       SELECT * FROM unnest(p_ids, p_tasks, p_queues, p_payloads, p_priorities, p_etas, p_retries, v_runs)
         WITH ORDINALITY u (job_id, task, queue, payload, priority, eta, retries, run, index)
-      WHERE u.run > 0 AND (p_each OR NOT 0 = ANY (v_runs)) ORDER BY u.index
+      WHERE u.run > 0 ORDER BY u.index
     ) g
   ), posted AS (
     INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at)

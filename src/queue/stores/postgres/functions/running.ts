@@ -13,7 +13,6 @@ DECLARE
   v_tied boolean;
   v_end record;
   v_state text;
-  v_delayed boolean;
 BEGIN
   -- The lock comes before any row: whether it is needed is asked first.
   v_tied := EXISTS (SELECT 1 FROM leases WHERE fence = ANY (p_fences) AND tied);
@@ -48,7 +47,8 @@ BEGIN
     UNION ALL SELECT queue, 'STARTED', -count(*) FROM ended GROUP BY 1
   )
   SELECT coalesce(array_agg(index), '{}'), coalesce(array_agg(state), '{}'), coalesce(bool_or(state = 'RETRY'), false)
-  INTO indexes, states, v_delayed FROM ended;
+  INTO indexes, states, ready FROM ended;
+  finished := '';
   IF cardinality(indexes) < cardinality(p_fences) THEN
     IF v_tied THEN
       FOR v_end IN
@@ -65,13 +65,13 @@ BEGIN
           states := states || v_state;
         END IF;
       END LOOP;
+      ready := ready OR noted('ready');
+      finished := noted_finished();
     ELSIF EXISTS (SELECT 1 FROM leases WHERE fence = ANY (p_fences) AND tied) THEN
       -- Tied since it was asked. All is undone, and the caller tries again.
       RAISE EXCEPTION 'a job was tied to another' USING ERRCODE = '40001';
     END IF;
   END IF;
-  ready := v_delayed OR noted('ready');
-  finished := noted_finished();
 END`,
   ),
   helper(
