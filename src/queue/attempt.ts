@@ -10,11 +10,14 @@ export class Attempt {
   #progress: Json | undefined;
   /** Its handler has returned. */
   ended = false;
+  /** When the store was asked that last said that the lease is held, by `performance.now()`. */
+  held_at: number;
   /** Given back to the store while its handler went on: what comes of it no longer counts. */
   abandoned = false;
 
-  constructor(job: ClaimedJob) {
+  constructor(job: ClaimedJob, held_at: number) {
     this.job = job;
+    this.held_at = held_at;
   }
 
   get lease(): Lease {

@@ -38,9 +38,9 @@ export interface HandlerContext {
   /**
    * Asks the store now whether the lease is still held and no cancel was asked, and extends it. Rejects with
    * `AttemptStopped` otherwise; waits while the store is away. Await it before the step that makes the work
-   * visible.
+   * visible. What the store has said in the last `max_age_ms` (default 0) is enough, at most a tenth of the lease.
    */
-  confirm(): Promise<void>;
+  confirm(max_age_ms?: number): Promise<void>;
 }
 
 export interface Handler {

@@ -66,7 +66,9 @@ export class Waiters {
     this.#byJob.set(job_id, waiters.add(waiter));
     // First the watch, then the question: nothing is missed in between.
     this.#unwatch ??= this.#store.watch((hint) => {
-      if (hint.type === 'finished') this.#ask(hint.job_id);
+      if (hint.type !== 'finished') return;
+      if (hint.job_id === null) this.#ask(null);
+      else if (this.#byJob.has(hint.job_id)) void this.#answer(hint.job_id);
     });
     this.#poll ??= setInterval(() => this.#ask(null), POLL_MS).unref();
     this.#ask(job_id);
@@ -87,7 +89,7 @@ export class Waiters {
   /** Asks after a job; null: after all that are waited for. */
   #ask(job_id: string | null): void {
     if (job_id === null) for (const id of this.#byJob.keys()) this.#asking.add(id);
-    else if (this.#byJob.has(job_id)) this.#asking.add(job_id);
+    else this.#asking.add(job_id);
     this.#lookSoon();
   }
 

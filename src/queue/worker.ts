@@ -188,10 +188,11 @@ export class Worker {
       if (room === undefined) return pause_ms;
       try {
         if (this.#mayHoldMore) await this.#giveBackUnknown();
+        const asked = performance.now();
         const { jobs, next_due_at } = await store.claim({ worker: name, lease_ms, ...room });
         this.#storeAnswered();
         this.#claimFailures = 0;
-        await this.#begin(jobs);
+        await this.#begin(jobs.map((job) => new Attempt(job, asked)));
         if (jobs.length === room.limit) this.#claimAgain = true;
         // By this process's clock: if it is early it looks again, if it is late the poll was sooner.
         if (next_due_at !== null) pause_ms = Math.min(pause_ms, Math.max(1, next_due_at - Date.now()));
@@ -238,8 +239,7 @@ export class Worker {
     return limit > 0 ? { queues: free, limit } : undefined;
   }
 
-  async #begin(jobs: readonly ClaimedJob[]): Promise<void> {
-    const attempts = jobs.map((job) => new Attempt(job));
+  async #begin(attempts: readonly Attempt[]): Promise<void> {
     // Its shutdown has begun while they were on their way.
     if (this.#state !== 'working') await this.#giveBack(attempts);
     else for (const attempt of attempts) this.#run(attempt);
@@ -296,7 +296,7 @@ export class Worker {
       const result = await this.#options.handler.run(attempt.job, {
         signal: attempt.signal,
         progress: (progress) => attempt.report(progress),
-        confirm: () => this.#confirm(attempt),
+        confirm: (max_age_ms = 0) => this.#confirm(attempt, max_age_ms),
       });
       return asResult(result);
     } finally {
@@ -306,8 +306,10 @@ export class Worker {
     }
   }
 
-  async #confirm(attempt: Attempt): Promise<void> {
+  async #confirm(attempt: Attempt, max_age_ms: number): Promise<void> {
     const { store, lease_ms } = this.#options;
+    attempt.signal.throwIfAborted();
+    if (performance.now() - attempt.held_at < Math.min(max_age_ms, lease_ms / 10)) return;
     for (;;) {
       attempt.signal.throwIfAborted();
       let asked = performance.now();
@@ -322,7 +324,10 @@ export class Worker {
       else if (renewed.cancelled.length > 0) attempt.stop('cancelled');
       attempt.signal.throwIfAborted();
       // An answer older than the lease (the process was stopped meanwhile) says nothing any more.
-      if (performance.now() - asked < lease_ms) return;
+      if (performance.now() - asked < lease_ms) {
+        attempt.held_at = asked;
+        return;
+      }
     }
   }
 
@@ -366,8 +371,10 @@ export class Worker {
       if (attempts.size === 0) return heartbeat_ms;
       try {
         const renewals = [...attempts.values()].map(({ renewal }) => renewal);
+        const asked = performance.now();
         const { lost, cancelled } = await store.renew(renewals, lease_ms);
         this.#storeAnswered();
+        for (const attempt of attempts.values()) attempt.held_at = asked;
         // One whose outcome the store has taken meanwhile is gone from the set, and is not stopped.
         for (const { fence } of lost) this.#stop(attempts.get(fence), 'lease_lost');
         for (const { fence } of cancelled) this.#stop(attempts.get(fence), 'cancelled');

@@ -186,7 +186,7 @@ export class Reports implements ReportService, Handler {
         onProgress,
         confirm: async () => {
           signal.throwIfAborted();
-          await context.confirm();
+          await context.confirm(CONFIRMED_MS);
         },
       });
       const { columns, ...rest } = table;
@@ -283,6 +283,11 @@ interface Transfer {
   readonly timeout: number | null;
 }
 
+/**
+ * What the store said so lately is enough for a report: if more has happened since, its backend refuses the table of
+ * an older attempt, and a table that does not count is dropped.
+ */
+const CONFIRMED_MS = 1_000;
 /** setTimeout's longest delay, 24.8 days; beyond it Node fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 

@@ -158,6 +158,47 @@ test('wait answers at once for a finished job, and at its time for another', asy
   assert.equal((await test.get('/jobs/x?wait=60s')).data.state, 'CANCELLED');
 });
 
+test('a post may wait for its job: one answer with what it was posted as and how it ended', async (t) => {
+  const test = await api(t);
+  let answered = false;
+  const posting = test.post(`${PATH}?wait=60s`, { job_id: 'x', retries: 2 }).then((answer) => {
+    answered = true;
+    return answer;
+  });
+  const { lease } = await until('it can be claimed', async () => {
+    const { data } = await test.get('/jobs/queue/default');
+    return data.length === 1 ? test.claim() : undefined;
+  });
+  assert.equal(answered, false);
+  await test.store.finish([{ lease, outcome: { state: 'SUCCESS', result: RESULT } }]);
+  const { data } = await posting;
+  const status = (await test.get('/jobs/x')).data;
+  assert.deepEqual(data, { ...status, task_name: status.task });
+  assert.deepEqual([data.state, data.retries, data.result.rows], ['SUCCESS', 2, RESULT.rows]);
+});
+
+test('a post that waits is answered at its time, and refused as any other', async (t) => {
+  const test = await api(t);
+  assert.equal((await test.post(`${PATH}?wait=20ms`, { job_id: 'x' })).data.state, 'PENDING');
+  const active = await test.post(`${PATH}?wait=60s`, { job_id: 'x' });
+  assert.deepEqual([active.http, active.code], [409, 'job_active']);
+  for (const wait of ['0', '61s', 'soon', '']) {
+    const answer = await test.post(`${PATH}?wait=${wait}`, { job_id: 'y' });
+    assert.equal(answer.http, 400, wait);
+    assert.match(answer.message ?? '', /^wait: must be a duration such as 30s/);
+  }
+  assert.equal((await test.get('/jobs/y')).http, 404, 'refused, and not queued');
+});
+
+test('a post that waits is accepted although the store goes away meanwhile', async (t) => {
+  const test = await api(t);
+  test.queue.wait = async () => {
+    throw StoreUnavailable('the store is away');
+  };
+  const { http, data } = await test.post(`${PATH}?wait=60s`, { job_id: 'x' });
+  assert.deepEqual([http, data.job_id, data.state], [200, 'x', 'PENDING']);
+});
+
 test('a wait that is none, or too long, is refused', async (t) => {
   const test = await api(t);
   await test.post(PATH, { job_id: 'x' });

@@ -407,6 +407,34 @@ test('a purged job stops its handler, and what it made is undone, also if that f
   assert.deepEqual(place.told('succeeded'), []);
 });
 
+test('confirm asks again where what the store said is too old, and not where a tenth of the lease is over', async (t) => {
+  const place = await setup(t);
+  const renewals: number[] = [];
+  const renew = place.store.renew.bind(place.store);
+  place.store.renew = (leases, lease_ms) => {
+    renewals.push(leases.length);
+    return renew(leases, lease_ms);
+  };
+  const asked: number[] = [];
+  place.work(
+    async (_, { confirm }) => {
+      for (const age of [60_000, 60_000, 0, 60_000]) {
+        await confirm(age);
+        asked.push(renewals.length);
+      }
+      await until('a tenth of the lease is over', async () => {
+        await confirm(60_000);
+        return renewals.length === 2;
+      });
+      return 'held';
+    },
+    { heartbeat_ms: 600_000, lease_ms: 20_000 },
+  );
+  const { job_id } = await place.queue.enqueue(JOB);
+  assert.equal((await place.queue.wait(job_id, { timeout_ms: 30_000 })).result, 'held');
+  assert.deepEqual(asked, [0, 0, 1, 1]);
+});
+
 test('confirm says whether the lease is held, and a lost or cancelled one stops the handler', async (t) => {
   const place = await setup(t);
   const answers: string[] = [];

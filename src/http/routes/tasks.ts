@@ -1,29 +1,58 @@
+import type { ServerResponse } from 'node:http';
 import { QueueError } from '../../queue/errors.ts';
 import type { PostedJob } from '../../queue/queue.ts';
+import type { Job } from '../../queue/store.ts';
 import { ReportError, type ReportRequest } from '../../reports/report.ts';
 import type { ReportService } from '../../reports/service.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { ApiError } from '../errors.ts';
-import { flagOf, toReportRequest } from '../requests.ts';
-import { JobRequest, TaskParams, TasksQuery } from '../schemas.ts';
-import { postedView, success, taskView } from '../views.ts';
+import { flagOf, toReportRequest, waitOf } from '../requests.ts';
+import { JobRequest, TaskParams, TasksQuery, WaitQuery } from '../schemas.ts';
+import { jobStatusView, postedView, success, taskView } from '../views.ts';
 import type { App, RouteContext } from './context.ts';
 
-export function taskRoutes(app: App, { queue, reports }: RouteContext): void {
+export function taskRoutes(app: App, context: RouteContext): void {
+  const { queue, reports } = context;
+
   app.get('/tasks', { schema: { querystring: TasksQuery } }, async (request) => {
     const with_sql = flagOf(request.query.sql);
     return success(Object.fromEntries(reports.tasks().map((task) => [task.name, taskView(task, with_sql)])));
   });
 
-  app.post('/tasks/:task/jobs', { schema: { params: TaskParams, body: JobRequest } }, async (request) => {
-    const { task } = request.params;
-    request.subject = { task, ...(request.body.job_id ? { job_id: request.body.job_id } : {}) };
-    const [posted] = await plan(reports, [toReportRequest(request.body, task)]);
-    if (posted === undefined) throw new Error('nothing was planned for a request');
-    const job = await enqueue(() => queue.enqueue(posted));
-    request.subject = { job_id: job.job_id, task };
-    return success(postedView(job));
-  });
+  app.post(
+    '/tasks/:task/jobs',
+    { schema: { params: TaskParams, querystring: WaitQuery, body: JobRequest } },
+    async (request, reply) => {
+      const { task } = request.params;
+      request.subject = { task, ...(request.body.job_id ? { job_id: request.body.job_id } : {}) };
+      const timeout_ms = waitOf(request.query.wait);
+      const [posted] = await plan(reports, [toReportRequest(request.body, task)]);
+      if (posted === undefined) throw new Error('nothing was planned for a request');
+      const job = await enqueue(() => queue.enqueue(posted));
+      request.subject = { job_id: job.job_id, task };
+      if (timeout_ms === null) return success(postedView(job));
+      const waited = await waitForPosted(context, job, timeout_ms, reply.raw);
+      return success({ ...postedView(job), ...jobStatusView(waited) });
+    },
+  );
+}
+
+/** The job as it is when it is finished or the time is up. An accepted job is not refused because of the wait. */
+async function waitForPosted(
+  { queue, connections }: RouteContext,
+  job: Job,
+  timeout_ms: number,
+  response: ServerResponse,
+): Promise<Job> {
+  const { signal, done } = connections.signal(response);
+  try {
+    return await queue.wait(job.job_id, { timeout_ms, signal });
+  } catch (error) {
+    if (!(error instanceof QueueError && error.code === 'store_unavailable')) throw error;
+    return job;
+  } finally {
+    done();
+  }
 }
 
 /** `reports.plan`, its errors told with the place in the request: what `whereOf` gives is empty or ends in a dot. */
