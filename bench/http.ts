@@ -1,4 +1,4 @@
-/** One-row reports through the whole server: POST, run, publish, SUCCESS. */
+/** One-row reports through the whole server: a POST that waits, run, publish, SUCCESS. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -50,8 +50,7 @@ results_table = "results_%s"
     const call = (method: string, path: string, body?: string) =>
       send(agent, server.url + path, method, body);
     const report = async (): Promise<JobStatus> => {
-      const { job_id } = await call('POST', '/tasks/one_row/jobs', '{"args":[1],"ttl":3600}');
-      const job = await call('GET', `/jobs/${job_id}?wait=30s`);
+      const job = await call('POST', '/tasks/one_row/jobs?wait=30s', '{"args":[1],"ttl":3600}');
       if (job.state !== 'SUCCESS') throw new Error(`${job.state}: ${job.error}`);
       return job;
     };
