@@ -41,6 +41,8 @@ interface Executed {
 
 /** How many runs may be on their way: while Redis works on one the next one gets ready. */
 const RUNS = 2;
+/** Fewer calls go together; as many or more are shared among the runs, so that Redis works while we do. */
+const CALLS_TO_SHARE = 20;
 /** The most calls of a run, and the most characters that their arguments have together. */
 const CALLS_PER_RUN = 200;
 const WEIGHT_PER_RUN = 256 * 1_024;
@@ -173,10 +175,13 @@ export class ScriptClient {
     let writes: Writes | undefined;
     let weight = 0;
     let size = 0;
+    const waiting = this.#waiting.length;
+    const share = waiting < CALLS_TO_SHARE ? waiting : Math.ceil(waiting / (RUNS - this.#running.size));
+    const most = Math.min(share, CALLS_PER_RUN);
     for (const call of this.#waiting) {
       const its = writesOf(call);
       const fits = its === undefined || writes === undefined || its === writes;
-      if (size > 0 && (!fits || size === CALLS_PER_RUN || weight + call.weight > WEIGHT_PER_RUN)) break;
+      if (size > 0 && (!fits || size === most || weight + call.weight > WEIGHT_PER_RUN)) break;
       writes ??= its;
       weight += call.weight;
       size += 1;

@@ -32,27 +32,29 @@ export const TOP = `
 local call, floor, min, concat = redis.call, math.floor, math.min, table.concat
 local pack, unpack_bytes = struct.pack, struct.unpack
 
--- What the functions of the script share.
-local S = {}
-
 local K = string.sub(KEYS[1], 1, -6)
-local JOBS, IDS, PAYLOADS, LEASES = K .. 'jobs', K .. 'ids', K .. 'payloads', K .. 'leases'
+local JOBS, IDS = K .. 'jobs', K .. 'ids'
 
 local time = call('TIME')
-S.clock_us = time[1] * 1000000 + time[2]
-S.clock = floor(S.clock_us / 1000)
-if ARGV[3] ~= '' and S.clock > tonumber(ARGV[3]) then return {'late', S.clock} end
-local now = S.clock + tonumber(ARGV[2])
+local clock_us = time[1] * 1000000 + time[2]
+local clock = floor(clock_us / 1000)
+if ARGV[3] ~= '' and clock > tonumber(ARGV[3]) then return {'late', clock} end
+local now = clock + tonumber(ARGV[2])
 
 local kept = call('HMGET', KEYS[1], 'id', 'seq', 'fence')
-if kept[1] ~= ARGV[1] then return {'other', S.clock, kept[1] or ''} end
-S.last_seq, S.last_fence = tonumber(kept[2]), tonumber(kept[3])
+if kept[1] ~= ARGV[1] then return {'other', clock, kept[1] or ''} end
 
--- Arguments are read one after the other: this is the last that was read.
-S.at = 6
+-- What the functions of the script share.
+local S = {
+  last_seq = tonumber(kept[2]), last_fence = tonumber(kept[3]),
+  -- Arguments are read one after the other: this is the last that was read.
+  at = 6,
+  -- What others may want to know of.
+  readied = false, stopped = false, finished = {},
+}
 
--- What others may want to know of.
-S.readied, S.stopped, S.finished = false, false, {}
+-- The store, its time, its counter, what has happened, and then an answer for each call.
+local replies = {'ok', clock, 0, ''}
 
 local function many(command, key, args)
   for first = 1, #args, 2000 do
@@ -64,21 +66,12 @@ end
 local function count(key, jobs)
   if call('HINCRBY', K .. 'counts', key, jobs) == 0 then call('HDEL', K .. 'counts', key) end
 end
-
--- The head of a job that is posted now, without parents and group. 'eta': nil for none.
-local function new_head(seq, id, queue, priority, eta, outside, limit, key, key_concurrency)
-  return {
-    $PENDING, $NONE, priority, eta and eta > now and eta or now, seq, 0, 0,
-    0, 0, 0, 0, 0, now, 0, 0, 0, 0, 0,
-    outside and 1 or 0, 0, 0, eta or '',
-    id, queue, limit, key, key_concurrency, '', '', '', '',
-  }
-end
 `;
 
 /** What is for calls that are not plain. */
 export const NAMES = `
-local PROGRESSES, POOLS, LANES = K .. 'progress', K .. 'pools', K .. 'lanes'
+local PAYLOADS, PROGRESSES, LEASES = K .. 'payloads', K .. 'progress', K .. 'leases'
+local POOLS, LANES = K .. 'pools', K .. 'lanes'
 local GROUPS, GROUP_IDS = K .. 'groups', K .. 'group_ids'
 
 -- The functions of the script. All in a table: at each call, a function is made anew, and that costs time for each
@@ -115,7 +108,7 @@ end
 -- Later than any that was ever given out, also if a failover has lost the last ones: time has gone on since.
 function F.next_fence()
   S.changed, S.counted = true, true
-  S.last_fence = S.last_fence < S.clock_us and S.clock_us or S.last_fence + 1
+  S.last_fence = S.last_fence < clock_us and clock_us or S.last_fence + 1
   return S.last_fence
 end
 

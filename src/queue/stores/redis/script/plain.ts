@@ -6,6 +6,33 @@
  * The calls at the front of a run are done so, until one is not plain. Each writes at once when it is sure to be
  * accepted, and leaves no trace when it is not for here.
  */
+/** The record of one that is posted now, of locals of these names: an expression, for a function takes time to make. */
+const RECORD = `cmsgpack.pack({
+  $PENDING, $PLAY, tonumber(priority), due, seq, 0, 0,
+  0, 0, 0, 0, 0, now, 0, 0, 0, 0, 0,
+  payload ~= '' and 1 or 0, 0, 0, eta or '',
+  id, queue, '', '', 0, '', '', '', '',
+}) .. tail`;
+
+const POST_ONE = `
+-- A post of one job by itself.
+local id, queue, priority, payload, tail = ARGV[11], ARGV[12], ARGV[16], ARGV[18], ARGV[19]
+if ARGV[13] == '' and ARGV[14] == '' and payload == '' and call('HEXISTS', IDS, id) == 0 then
+  local seq, eta = S.last_seq + 1, tonumber(ARGV[17])
+  local due = eta and eta > now and eta or now
+  local text, chunk = tostring(seq), floor(seq / $CHUNK)
+  call('HSET', JOBS, text, ${RECORD})
+  call('HSET', IDS, id, text)
+  call('ZADD', K .. 'ready:' .. priority .. ':' .. queue, '0', pack('>I7I7', due, seq))
+  call('ZADD', K .. 'priorities:' .. queue, -priority, priority)
+  call('HINCRBY', K .. 'counts', '$PENDING' .. queue, '1')
+  if call('HINCRBY', K .. 'chunks', chunk, '1') == 1 then call('ZADD', K .. 'chunk_order', '0', pack('>I7', chunk)) end
+  call('HSET', KEYS[1], 'seq', text)
+  S.last_seq, S.readied, S.at = seq, true, 21
+  replies[5] = {'+', seq, now, {}}
+end
+`;
+
 const POST = `
 -- Posts of jobs whose ids no job has: as many calls as there are, at once.
 local function post_plain()
@@ -34,19 +61,18 @@ local function post_plain()
   end
 
   local first_seq, seq, posted = S.last_seq + 1, S.last_seq, 0
-  local records, runs, payloads, counts, lines = {}, {}, {}, {}, {}
+  local records, runs, payloads, lines = {}, {}, {}, {}
   local line, line_queue, line_priority
   for _, size in ipairs(sizes) do
     if posted + size >= used then break end
     replies[#replies + 1] = {'+', seq + 1, now, {}}
     for job = S.at + 5, S.at + 10 * size - 5, 10 do
       seq = seq + 1
-      local id, queue, priority, payload = ARGV[job], ARGV[job + 1], ARGV[job + 5], ARGV[job + 7]
-      local head = new_head(seq, id, queue, tonumber(priority), tonumber(ARGV[job + 6]), payload ~= '', '', '', 0)
-      head[$HOLD] = $PLAY
-      local text = tostring(seq)
+      local id, queue, priority, payload, tail = ARGV[job], ARGV[job + 1], ARGV[job + 5], ARGV[job + 7], ARGV[job + 8]
+      local eta, text = tonumber(ARGV[job + 6]), tostring(seq)
+      local due = eta and eta > now and eta or now
       records[#records + 1] = text
-      records[#records + 1] = cmsgpack.pack(head) .. ARGV[job + 8]
+      records[#records + 1] = ${RECORD}
       runs[#runs + 1] = id
       runs[#runs + 1] = text
       if payload ~= '' then
@@ -62,7 +88,7 @@ local function post_plain()
         end
       end
       line[#line + 1] = 0
-      line[#line + 1] = pack('>I7I7', head[$DUE], seq)
+      line[#line + 1] = pack('>I7I7', due, seq)
     end
     posted = posted + size
     S.at = S.at + 10 * size + 5
@@ -71,7 +97,7 @@ local function post_plain()
 
   many('HSET', JOBS, records)
   many('HSET', IDS, runs)
-  many('HSET', PAYLOADS, payloads)
+  many('HSET', K .. 'payloads', payloads)
   for key, members in pairs(lines) do
     many('ZADD', key, members)
     call('ZADD', K .. 'priorities:' .. members.queue, -members.priority, members.priority)
@@ -121,7 +147,7 @@ local function claim_plain()
       for index, record in ipairs(call('HMGET', JOBS, unpack(seqs))) do
         local offset, head = cmsgpack.unpack_one(record)
         if head[$STATE] ~= $PENDING or head[$SLOTS] == 1 or head[$LIMIT] ~= '' or head[$KEY] ~= '' then return end
-        fence = fence < S.clock_us and S.clock_us or fence + 1
+        fence = fence < clock_us and clock_us or fence + 1
         head[$HOLD], head[$STATE], head[$ATTEMPT] = $NONE, $STARTED, head[$ATTEMPT] + 1
         head[$FENCE], head[$WORKER], head[$STARTED_AT] = fence, worker, now
         local seq, started = seqs[index], cmsgpack.pack(head) .. string.sub(record, offset + 1)
@@ -140,8 +166,8 @@ local function claim_plain()
 
   if ARGV[5] == 'always' then call('DEL', K .. 'none') end
   many('HSET', JOBS, records)
-  many('ZADD', LEASES, leases)
-  for _, job in ipairs(outside) do job[3] = call('HGET', PAYLOADS, job[1]) end
+  many('ZADD', K .. 'leases', leases)
+  for _, job in ipairs(outside) do job[3] = call('HGET', K .. 'payloads', job[1]) end
   for _, line in ipairs(lines) do
     local key, members, priority = line[1], line[2], line[3]
     many('ZREM', key, members)
@@ -202,7 +228,7 @@ local function finish_plain()
 
   if ARGV[5] == 'always' then call('DEL', K .. 'none') end
   many('HSET', JOBS, records)
-  many('ZREM', LEASES, seqs)
+  many('ZREM', K .. 'leases', seqs)
   many('HDEL', K .. 'progress', progress)
   many('RPUSH', K .. 'ended', ended)
   for queue, jobs in pairs(counts) do
@@ -216,8 +242,9 @@ end
 `;
 
 export const PLAIN = `
--- The store, its time, its counter, what has happened, and then an answer for each call.
-local replies = {'ok', S.clock, 0, ''}
+if #ARGV == 21 and ARGV[7] == 'enqueue' and ARGV[8] == '' and ARGV[10] == '1' then
+  ${POST_ONE}
+end
 local before
 while S.at ~= before and S.at < #ARGV do
   before = S.at

@@ -141,13 +141,12 @@ ops.enqueue = function()
     local seq = first_seq + index - 1
     local outside_payload = job.payload ~= ''
     local eta = tonumber(job.eta)
-    local head = new_head(seq, job.id, job.queue, job.priority, eta, outside_payload, job.limit, job.key, job.key_concurrency)
-    head[$GROUP], head[$SLOTS], head[$PARENTS] = group_seq, concurrency > 0 and 1 or 0, job.edges
-    if job.doomed then
-      head[$STATE], head[$FINISHED] = $CANCELLED, now
-    else
-      head[$WAITS] = #job.waits
-    end
+    local head = {
+      job.doomed and $CANCELLED or $PENDING, $NONE, job.priority, eta and eta > now and eta or now, seq, 0, 0,
+      0, 0, 0, 0, 0, now, 0, job.doomed and now or 0, job.doomed and 0 or #job.waits, 0, 0,
+      outside_payload and 1 or 0, group_seq, concurrency > 0 and 1 or 0, eta or '',
+      job.id, job.queue, job.limit, job.key, job.key_concurrency, '', '', '', job.edges,
+    }
     heads[seq], S.tails[seq] = head, job.tail
     F.touch(seq)
     if outside_payload then F.set_field(PAYLOADS, seq, job.payload) end
