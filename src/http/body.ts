@@ -51,8 +51,9 @@ function read(payload: IncomingMessage, limit: number): Promise<Buffer> {
       else resolve(Buffer.concat(chunks, received));
     });
     payload.on('error', reject);
-    // After an end this changes nothing; without one the client has gone.
-    payload.on('close', () => reject(new ApiError('invalid_request', 'the body was cut short')));
+    payload.on('close', () => {
+      if (!payload.readableEnded) reject(new ApiError('invalid_request', 'the body was cut short'));
+    });
   });
 }
 

@@ -18,8 +18,8 @@ import { publishedTable, publishSmall, type Small } from './results-small.ts';
 /** The most tables of one transaction. */
 const GROUP = 16;
 /** How many groups are under way at once, and when one no longer counts because its server or its lock is slow, ms. */
-const GROUPS_AT_ONCE = 2;
-const SLOW_MS = 500;
+const GROUPS_AT_ONCE = 1;
+const SLOW_MS = 100;
 
 export interface TogetherOptions {
   readonly pool: Pool;
@@ -36,6 +36,11 @@ interface Item {
   sent(): void;
   resolve(table: ResultTable | null): void;
   reject(error: unknown): void;
+}
+
+/** With the name of its table. */
+interface Named extends Item {
+  readonly name: string;
 }
 
 export class Together {
@@ -97,12 +102,14 @@ export class Together {
       for (const item of this.#take(this.#waiting.length)) item.reject(error);
       return;
     }
-    const group = this.#take(GROUP);
+    const group = this.#take(GROUP).map((item) => {
+      const [name = ''] = catalog.namesOf(item.small.draft.owner.job_id);
+      return { ...item, name };
+    });
     const outcome = await this.#publish(catalog, client, group);
     pool.release(client, { destroy: outcome.broken });
     if ('expiries' in outcome) {
-      for (const [index, { small, resolve }] of group.entries()) {
-        const [name = ''] = catalog.namesOf(small.draft.owner.job_id);
+      for (const [index, { small, name, resolve }] of group.entries()) {
         resolve(publishedTable(small.draft, name, outcome.expiries[index] ?? null));
       }
     } else if (outcome.doubt !== null) {
@@ -115,26 +122,24 @@ export class Together {
     }
   }
 
-  /** In the order of their locks, so that no two groups wait for each other. */
   #take(most: number): readonly Item[] {
     const group = this.#waiting.splice(0, most);
     for (const { sent } of group) sent();
     return group;
   }
 
-  async #publish(catalog: Catalog, client: pg.Client, group: readonly Item[]): Promise<GroupOutcome> {
+  async #publish(catalog: Catalog, client: pg.Client, group: readonly Named[]): Promise<GroupOutcome> {
     if (group.length === 0) return { broken: false, doubt: null };
     const guard = this.#options.guard(client);
     let sent = false;
     try {
       await guard.answer(catalog.prepare(client));
-      const smalls = group.map(({ small }) => small);
-      const sql = this.#statements(catalog, client, smalls).join(';\n');
+      const sql = statements(catalog, sessionOf(client).version, group).join(';\n');
       sent = true;
       const batch = new Batch(
         client,
         sql,
-        smalls.map(({ data }) => data),
+        group.map(({ small }) => small.data),
       );
       const answers = await guard.outcome(batch.done);
       const expiries = answers
@@ -148,21 +153,16 @@ export class Together {
       guard.close();
     }
   }
+}
 
-  #statements(catalog: Catalog, client: pg.Client, smalls: readonly Small[]): readonly string[] {
-    const { version } = sessionOf(client);
-    const locks = smalls.map(({ draft }) => catalog.lock(draft.owner.job_id));
-    return [
-      'BEGIN',
-      // All in one order, so that no two groups wait for each other.
-      ...locks.toSorted(),
-      ...smalls.flatMap((small) => {
-        const [name = ''] = catalog.namesOf(small.draft.owner.job_id);
-        return publishSmall(catalog, name, small, version);
-      }),
-      'COMMIT',
-    ];
-  }
+function statements(catalog: Catalog, version: number, group: readonly Named[]): readonly string[] {
+  return [
+    'BEGIN',
+    // All in one order, so that no two groups wait for each other.
+    ...group.map(({ small }) => catalog.lock(small.draft.owner.job_id)).sort(),
+    ...group.flatMap(({ name, small }) => publishSmall(catalog, name, small, version)),
+    'COMMIT',
+  ];
 }
 
 type GroupOutcome =
