@@ -10,9 +10,9 @@ import { createHash } from 'node:crypto';
 import { ATTEMPTS } from './script/attempts.ts';
 import { CHANGES } from './script/changes.ts';
 import { withNumbers } from './script/constants.ts';
-import { CONTEXT, NAMES, TOP } from './script/context.ts';
+import { CONTEXT, HELPERS, NAMES, TOP } from './script/context.ts';
 import { DISPATCH, END } from './script/dispatch.ts';
-import { PLAIN } from './script/plain.ts';
+import { PLAIN, POST_ONE } from './script/plain.ts';
 import { POSTING } from './script/posting.ts';
 import { READS } from './script/reads.ts';
 import { SLOTS } from './script/slots.ts';
@@ -36,7 +36,17 @@ const REST = [
 ];
 
 export const SCRIPT = withNumbers(
-  [TOP, PLAIN, 'if S.at < #ARGV then\n', part('rest', ...REST), 'rest()\nend\n', END].join(''),
+  [
+    TOP,
+    POST_ONE,
+    'if S.at < #ARGV then\n',
+    HELPERS,
+    PLAIN,
+    'if S.at < #ARGV then\n',
+    part('rest', ...REST),
+    'rest()\nend\nend\n',
+    END,
+  ].join(''),
 );
 
 /** What EVALSHA calls it by. */

@@ -55,7 +55,10 @@ local S = {
 
 -- The store, its time, its counter, what has happened, and then an answer for each call.
 local replies = {'ok', clock, 0, ''}
+`;
 
+/** For whatever is more than a post of one job. */
+export const HELPERS = `
 local function many(command, key, args)
   for first = 1, #args, 2000 do
     call(command, key, unpack(args, first, min(first + 1999, #args)))

@@ -14,25 +14,6 @@ const RECORD = `cmsgpack.pack({
   id, queue, '', '', 0, '', '', '', '',
 }) .. tail`;
 
-const POST_ONE = `
--- A post of one job by itself.
-local id, queue, priority, payload, tail = ARGV[11], ARGV[12], ARGV[16], ARGV[18], ARGV[19]
-if ARGV[13] == '' and ARGV[14] == '' and payload == '' and call('HEXISTS', IDS, id) == 0 then
-  local seq, eta = S.last_seq + 1, tonumber(ARGV[17])
-  local due = eta and eta > now and eta or now
-  local text, chunk = tostring(seq), floor(seq / $CHUNK)
-  call('HSET', JOBS, text, ${RECORD})
-  call('HSET', IDS, id, text)
-  call('ZADD', K .. 'ready:' .. priority .. ':' .. queue, '0', pack('>I7I7', due, seq))
-  call('ZADD', K .. 'priorities:' .. queue, -priority, priority)
-  call('HINCRBY', K .. 'counts', '$PENDING' .. queue, '1')
-  if call('HINCRBY', K .. 'chunks', chunk, '1') == 1 then call('ZADD', K .. 'chunk_order', '0', pack('>I7', chunk)) end
-  call('HSET', KEYS[1], 'seq', text)
-  S.last_seq, S.readied, S.at = seq, true, 21
-  replies[5] = {'+', seq, now, {}}
-end
-`;
-
 const POST = `
 -- Posts of jobs whose ids no job has: as many calls as there are, at once.
 local function post_plain()
@@ -241,10 +222,28 @@ local function finish_plain()
 end
 `;
 
-export const PLAIN = `
-if #ARGV == 21 and ARGV[7] == 'enqueue' and ARGV[8] == '' and ARGV[10] == '1' then
-  ${POST_ONE}
+/** A post of one job by itself, first. */
+export const POST_ONE = `
+if #ARGV == 21 and ARGV[7] == 'enqueue' and ARGV[8] == '' and ARGV[10] == '1' and ARGV[13] == '' and ARGV[14] == '' then
+  local id, queue, priority, payload, tail = ARGV[11], ARGV[12], ARGV[16], ARGV[18], ARGV[19]
+  local seq, eta = S.last_seq + 1, tonumber(ARGV[17])
+  local text = tostring(seq)
+  if payload == '' and call('HSETNX', IDS, id, text) == 1 then
+    local due, chunk = eta and eta > now and eta or now, floor(seq / $CHUNK)
+    call('HSET', JOBS, text, ${RECORD})
+    call('ZADD', K .. 'ready:' .. priority .. ':' .. queue, '0', pack('>I7I7', due, seq))
+    call('ZADD', K .. 'priorities:' .. queue, -priority, priority)
+    call('HINCRBY', K .. 'counts', '$PENDING' .. queue, '1')
+    if call('HINCRBY', K .. 'chunks', chunk, '1') == 1 then call('ZADD', K .. 'chunk_order', '0', pack('>I7', chunk)) end
+    call('HSET', KEYS[1], 'seq', text)
+    S.last_seq, S.readied, S.at = seq, true, 21
+    replies[5] = {'+', seq, now, {}}
+  end
 end
+`;
+
+/** Calls from the front, until one is not plain. */
+export const PLAIN = `
 local before
 while S.at ~= before and S.at < #ARGV do
   before = S.at
