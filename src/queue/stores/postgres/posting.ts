@@ -42,26 +42,39 @@ export class Posting {
 
   /** Posts plain jobs, and tells of them: null for each whose id is active. Unless `each`, none of them is posted then. */
   async post(jobs: readonly CheckedJob[], each: boolean): Promise<readonly (Posted | null)[]> {
-    let told = false;
-    const [row] = await this.#pool.use((connection) => {
-      const answer = connection.query<[indexes: number[], seqs: number[], now: number]>(this.#sql.post, [
-        ...columns(jobs),
-        each,
-        this.#clockOffset(),
-      ]);
-      // Also if it is refused or fails then: a hint may be told for nothing.
-      told = this.#hints.tellBehind(connection);
-      return answer;
-    });
+    const [row] = await this.#call<[indexes: number[], seqs: number[], now: number]>(this.#sql.post, [
+      ...columns(jobs),
+      each,
+      this.#clockOffset(),
+    ]);
     if (row === undefined) throw new Error('a post gave no answer');
     const [indexes, seqs, now] = row;
     const posted = jobs.map((): Posted | null => null);
     for (const [at, index] of indexes.entries()) posted[index - 1] = { seq: seqs[at] ?? 0, now };
-    if (indexes.length > 0) {
-      if (told) this.#hints.tellHere({ ready: true });
-      else this.#hints.tell({ ready: true });
-    }
     return posted;
+  }
+
+  async #postOne(job: CheckedJob): Promise<Posted | null> {
+    const [row] = await this.#call<[seq: number | null, now: number]>(this.#sql.postOne, [
+      ...columnsOf(job),
+      this.#clockOffset(),
+    ]);
+    if (row === undefined) throw new Error('a post gave no answer');
+    const [seq, now] = row;
+    return seq === null ? null : { seq, now };
+  }
+
+  async #call<Row extends readonly unknown[]>(sql: string, values: readonly unknown[]): Promise<Row[]> {
+    let isTold = false;
+    const rows = await this.#pool.use((connection) => {
+      const answer = connection.query<Row>(sql, values);
+      // Also if the jobs are refused: a hint may be told for nothing.
+      isTold = this.#hints.tellBehind(connection);
+      return answer;
+    });
+    if (isTold) this.#hints.tellHere({ ready: true });
+    else this.#hints.tell({ ready: true });
+    return rows;
   }
 
   /**
@@ -101,11 +114,15 @@ export class Posting {
   }
 
   async #postAll(batch: readonly Single[]): Promise<void> {
+    const [first] = batch;
     try {
-      const posted = await this.post(
-        batch.map(({ job }) => job),
-        true,
-      );
+      const posted =
+        batch.length === 1 && first !== undefined
+          ? [await this.#postOne(first.job)]
+          : await this.post(
+              batch.map(({ job }) => job),
+              true,
+            );
       for (const [index, { resolve }] of batch.entries()) resolve(posted[index] ?? null);
     } catch (error) {
       if (error instanceof QueueError || batch.length === 1) throw error;
@@ -132,7 +149,7 @@ export class Posting {
   }
 }
 
-/** The arguments that all posts begin with. */
+/** The arguments that the posts of several jobs begin with. */
 export function columns(jobs: readonly CheckedJob[]): unknown[] {
   return [
     jobs.map(({ job_id }) => job_id),
@@ -143,4 +160,8 @@ export function columns(jobs: readonly CheckedJob[]): unknown[] {
     jobs.map(({ eta }) => eta),
     jobs.map(({ retries }) => retries),
   ];
+}
+
+function columnsOf({ job_id, task, queue, payload, priority, eta, retries }: CheckedJob): unknown[] {
+  return [job_id, task, queue, payload, priority, eta, retries];
 }

@@ -22,6 +22,7 @@ const SQL = {
   now: 'SELECT @now_ms($1)',
 
   post: 'SELECT indexes, seqs, now_at FROM @post($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+  postOne: 'SELECT seq, now_at FROM @post_one($1, $2, $3, $4, $5, $6, $7, $8)',
   postTied: `
     SELECT verdict, which, seqs, cancelled, now_at, ready, finished
     FROM @post_tied($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,

@@ -15,6 +15,7 @@ DECLARE
   v_due_at bigint;
   v_place bigint;
   v_new bigint[];
+  v_taken text[];
   v_others boolean;
 BEGIN
   is_contended := false;
@@ -49,18 +50,21 @@ BEGIN
       SELECT nextval('fences'), g.seq, p_now + p_lease_ms, p_now, g.due_at, g.place, 0, 0, 0, g.priority, g.attempt + 1,
         g.failures, g.crashes, g.tied, (SELECT job_id FROM jobs j WHERE j.seq = g.seq), g.queue, p_worker, g.error
       FROM (SELECT * FROM gone ORDER BY due_at, place) g
-      RETURNING fence
+      RETURNING fence, queue
     ), tallied AS (
       INSERT INTO tallies (queue, state, jobs)
-      SELECT queue, CASE WHEN retrying THEN 'RETRY' ELSE 'PENDING' END, -count(*) FROM gone GROUP BY 1, 2
-      UNION ALL SELECT queue, 'STARTED', count(*) FROM gone GROUP BY 1
+      SELECT g.queue, t.state, t.jobs FROM (SELECT queue, retrying, count(*) AS jobs FROM gone GROUP BY 1, 2) g,
+        LATERAL (VALUES (CASE WHEN g.retrying THEN 'RETRY' ELSE 'PENDING' END, -g.jobs), ('STARTED', g.jobs)) t (state, jobs)
     )
-    SELECT (SELECT array_agg(fence) FROM started), (
-      SELECT array_agg(q.jobs - (SELECT count(*) FROM gone WHERE gone.queue = q.queue)::integer ORDER BY q.index)
-      FROM unnest(p_queues, p_lefts) WITH ORDINALITY q (queue, jobs, index)
-    ) INTO v_new, p_lefts;
+    SELECT array_agg(fence), array_agg(queue) INTO v_new, v_taken FROM started;
     p_fences := p_fences || v_new;
     v_left := v_left - coalesce(cardinality(v_new), 0);
+    IF cardinality(p_queues) = 1 THEN
+      p_lefts[1] := p_lefts[1] - coalesce(cardinality(v_new), 0);
+    ELSE
+      SELECT array_agg(q.jobs - (SELECT count(*) FROM unnest(v_taken) t (queue) WHERE t.queue = q.queue)::integer ORDER BY q.index)
+      INTO p_lefts FROM unnest(p_queues, p_lefts) WITH ORDINALITY q (queue, jobs, index);
+    END IF;
     EXIT WHEN v_left = 0;
     SELECT bool_or((
       SELECT true FROM waiting
@@ -203,7 +207,7 @@ DECLARE
   v_bound waiting;
   v_looks integer := 0;
   v_again boolean := false;
-  v_contended boolean;
+  v_step record;
   v_priority bigint;
   v_in_play boolean;
 BEGIN
@@ -224,9 +228,11 @@ BEGIN
     v_now := now_ms(p_offset);
     LOOP
       v_bound := first_in_play(v_queues, v_lefts, v_now);
-      SELECT c.p_lefts, c.p_fences, v_again OR c.is_contended INTO v_lefts, v_fences, v_again
-      FROM claim_plain(v_queues, v_lefts, p_limit - cardinality(v_fences), NULL, v_bound, p_worker, p_lease_ms, v_now,
-        v_fences) c;
+      v_step := claim_plain(v_queues, v_lefts, p_limit - cardinality(v_fences), NULL, v_bound, p_worker, p_lease_ms, v_now,
+        v_fences);
+      v_lefts := v_step.p_lefts;
+      v_fences := v_step.p_fences;
+      v_again := v_again OR v_step.is_contended;
       EXIT WHEN v_bound.seq IS NULL OR cardinality(v_fences) >= p_limit;
       CONTINUE WHEN v_lefts[array_position(v_queues, v_bound.queue)] <= 0;
       v_looks := v_looks + 1;
@@ -241,8 +247,9 @@ BEGIN
     END LOOP;
   ELSE
     v_now := now_ms(p_offset);
-    SELECT c.p_fences, c.is_contended INTO v_fences, v_again
-    FROM claim_plain(v_queues, v_lefts, p_limit, v_priority, NULL, p_worker, p_lease_ms, v_now, v_fences) c;
+    v_step := claim_plain(v_queues, v_lefts, p_limit, v_priority, NULL, p_worker, p_lease_ms, v_now, v_fences);
+    v_fences := v_step.p_fences;
+    v_again := v_step.is_contended;
   END IF;
   next_due_at := CASE WHEN v_again THEN v_now ELSE next_due(v_queues, v_now) END;
   RETURN NEXT;

@@ -65,6 +65,32 @@ BEGIN
 END`,
   ),
 
+  // The same for one job, in fewer steps: most posts are of one. Null: its id is active.
+  entry(
+    `post_one(p_id text, p_task text, p_queue text, p_payload text, p_priority integer, p_eta bigint, p_retries bigint,
+       p_offset bigint, OUT seq bigint, OUT now_at bigint)`,
+    `
+DECLARE
+  v_run integer := 1;
+BEGIN
+  IF EXISTS (SELECT 1 FROM jobs WHERE job_id = p_id) THEN
+    v_run := (next_runs(ARRAY[p_id]))[1];
+    IF v_run = 0 THEN RETURN; END IF;
+  END IF;
+  now_at := now_ms(p_offset);
+  seq := nextval('places');
+  WITH posted AS (
+    INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at)
+    VALUES (post_one.seq, p_id, v_run, p_task, p_queue, p_payload, p_priority, p_eta, p_retries, post_one.now_at)
+  ), waits AS (
+    INSERT INTO waiting (seq, queue, hold, priority, due_at, place, turn_at, turn)
+    VALUES (post_one.seq, p_queue, 0, p_priority, greatest(coalesce(p_eta, 0), post_one.now_at), post_one.seq,
+      greatest(coalesce(p_eta, 0), post_one.now_at), post_one.seq)
+  )
+  INSERT INTO tallies (queue, state, jobs) VALUES (p_queue, 'PENDING', 1);
+END`,
+  ),
+
   // The states of parents, in order, which end under the lock from now on if they are not finished: 'PENDING' also of
   // those that run. Null: there is no such job.
   helper(
