@@ -111,56 +111,57 @@ local function claim_plain()
   end
   if queue and call('HEXISTS', K .. 'paused', queue) == 1 then return end
 
-  local jobs, records, leases, outside = {}, {}, {}, {}
-  local lines, next_due_at = {}, -1
-  local fence = S.last_fence
-  local due, later = '(' .. pack('>I7', now + 1), '[' .. pack('>I7', now + 1)
+  local jobs, records, leases, outside, lines = {}, {}, {}, {}, {}
+  local next_due_at, fence = -1, S.last_fence
+  local later = '[' .. pack('>I7', now + 1)
   for _, priority in ipairs(priorities or {}) do
     local key = K .. 'ready:' .. priority .. ':' .. queue
-    local members, size = {}, 0
-    if left > 0 then
-      members = call('ZRANGEBYLEX', key, '-', due, 'LIMIT', 0, left)
-      size = #members
-    end
-    if size > 0 then
-      local seqs = {}
-      for index, member in ipairs(members) do seqs[index] = unpack_bytes('>I7', member, #member - 6) end
-      for index, record in ipairs(call('HMGET', JOBS, unpack(seqs))) do
-        local offset, head = cmsgpack.unpack_one(record)
-        if head[$STATE] ~= $PENDING or head[$SLOTS] == 1 or head[$LIMIT] ~= '' or head[$KEY] ~= '' then return end
-        fence = fence < clock_us and clock_us or fence + 1
-        head[$HOLD], head[$STATE], head[$ATTEMPT] = $NONE, $STARTED, head[$ATTEMPT] + 1
-        head[$FENCE], head[$WORKER], head[$STARTED_AT] = fence, worker, now
-        local seq, started = seqs[index], cmsgpack.pack(head) .. string.sub(record, offset + 1)
-        local job = {seq, started, '', ''}
-        jobs[#jobs + 1] = job
-        if head[$OUTSIDE] == 1 then outside[#outside + 1] = job end
-        records[#records + 1] = seq
-        records[#records + 1] = started
-        leases[#leases + 1] = expires_at
-        leases[#leases + 1] = seq
+    -- One more says what comes behind them.
+    local found = left > 0 and call('ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, left + 1) or {}
+    local members, seqs, behind = {}, {}, left <= 0 or #found > left
+    for _, member in ipairs(found) do
+      local at = unpack_bytes('>I7', member)
+      if at > now then
+        behind = at
+        break
       end
-      left = left - size
+      if #members == left then break end
+      members[#members + 1] = member
+      seqs[#seqs + 1] = unpack_bytes('>I7', member, #member - 6)
     end
-    lines[#lines + 1] = {key, members, priority}
+    for index, record in ipairs(#seqs > 0 and call('HMGET', JOBS, unpack(seqs)) or {}) do
+      local offset, head = cmsgpack.unpack_one(record)
+      if head[$STATE] ~= $PENDING or head[$SLOTS] == 1 or head[$LIMIT] ~= '' or head[$KEY] ~= '' then return end
+      fence = fence < clock_us and clock_us or fence + 1
+      head[$HOLD], head[$STATE], head[$ATTEMPT] = $NONE, $STARTED, head[$ATTEMPT] + 1
+      head[$FENCE], head[$WORKER], head[$STARTED_AT] = fence, worker, now
+      local seq, started = seqs[index], cmsgpack.pack(head) .. string.sub(record, offset + 1)
+      local job = {seq, started, '', ''}
+      jobs[#jobs + 1] = job
+      if head[$OUTSIDE] == 1 then outside[#outside + 1] = job end
+      records[#records + 1] = seq
+      records[#records + 1] = started
+      leases[#leases + 1] = expires_at
+      leases[#leases + 1] = seq
+    end
+    left = left - #seqs
+    if behind == true then
+      local first = call('ZRANGEBYLEX', key, later, '+', 'LIMIT', 0, 1)[1]
+      behind = first and unpack_bytes('>I7', first) or call('ZCARD', key) > #members
+    end
+    if behind and behind ~= true and (next_due_at < 0 or behind < next_due_at) then next_due_at = behind end
+    lines[#lines + 1] = {key, members, not behind and priority}
   end
 
-  if ARGV[5] == 'always' then call('DEL', K .. 'none') end
-  many('HSET', JOBS, records)
-  many('ZADD', K .. 'leases', leases)
-  for _, job in ipairs(outside) do job[3] = call('HGET', K .. 'payloads', job[1]) end
+  -- The first write is one that Redis allows when its memory is full: see CONTEXT.
   for _, line in ipairs(lines) do
-    local key, members, priority = line[1], line[2], line[3]
-    many('ZREM', key, members)
-    local first_later = call('ZRANGEBYLEX', key, later, '+', 'LIMIT', 0, 1)[1]
-    if first_later then
-      local at = unpack_bytes('>I7', first_later)
-      if next_due_at < 0 or at < next_due_at then next_due_at = at end
-    elseif call('EXISTS', key) == 0 then
-      call('ZREM', K .. 'priorities:' .. queue, priority)
-    end
+    many('ZREM', line[1], line[2])
+    if line[3] then call('ZREM', K .. 'priorities:' .. queue, line[3]) end
   end
   if #jobs > 0 then
+    many('HSET', JOBS, records)
+    many('ZADD', K .. 'leases', leases)
+    for _, job in ipairs(outside) do job[3] = call('HGET', K .. 'payloads', job[1]) end
     count($PENDING .. queue, -#jobs)
     count($STARTED .. queue, #jobs)
     call('HSET', KEYS[1], 'fence', fence)
@@ -207,9 +208,9 @@ local function finish_plain()
     states[index] = $SUCCESS
   end
 
-  if ARGV[5] == 'always' then call('DEL', K .. 'none') end
-  many('HSET', JOBS, records)
+  -- The first write is one that Redis allows when its memory is full: see CONTEXT.
   many('ZREM', K .. 'leases', seqs)
+  many('HSET', JOBS, records)
   many('HDEL', K .. 'progress', progress)
   many('RPUSH', K .. 'ended', ended)
   for queue, jobs in pairs(counts) do
