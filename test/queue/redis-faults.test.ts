@@ -317,8 +317,9 @@ test(
     await store.enqueue(range(50).map((job_id) => newJob(job_id, { payload })));
     await execute(redis.dsn, 'CONFIG SET maxmemory 1mb');
     await isUnavailable(store.enqueue([newJob('more'), newJob('and-more')]), /out of memory/);
+    await isUnavailable(store.enqueue([newJob('one')]), /out of memory/);
     await isUnavailable(store.ping(), /out of memory/);
-    assert.deepEqual(await store.states(['more', 'and-more']), [null, null]);
+    assert.deepEqual(await store.states(['more', 'and-more', 'one']), [null, null, null]);
     const jobs = await claim(store);
     assert.equal(jobs.length, 50);
     assert.deepEqual(

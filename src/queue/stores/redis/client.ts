@@ -39,7 +39,10 @@ interface Executed {
   readonly missing: unknown;
 }
 
-/** How many runs may be on their way: while Redis works on one the next one gets ready. */
+/**
+ * How many runs may be on their way: while Redis works on one the next one gets ready. They are carried out in the
+ * order in which they were sent, and whether one succeeds is nothing to the next.
+ */
 const RUNS = 2;
 /** Fewer calls go together; as many or more are shared among the runs, so that Redis works while we do. */
 const CALLS_TO_SHARE = 20;
@@ -68,6 +71,8 @@ export class ScriptClient {
   #waiting: Call[] = [];
   readonly #running = new Set<Run>();
   #scheduled = false;
+  /** Whether the server has the script, as far as is known. A run that has to bring it must not be overtaken. */
+  #scripted = false;
   #closing: Promise<void> | undefined;
   /** Why there is no connection. */
   #lost: unknown;
@@ -95,6 +100,9 @@ export class ScriptClient {
     this.#clockOffset = options.clockOffset ?? (() => 0);
     client.on('error', (error: unknown) => {
       this.#lost = error;
+    });
+    client.on('close', () => {
+      this.#scripted = false;
     });
   }
 
@@ -151,7 +159,7 @@ export class ScriptClient {
 
   /** Once what runs now has run: others may have calls to make, too. */
   #schedule(): void {
-    if (this.#scheduled || this.#running.size >= RUNS) return;
+    if (this.#scheduled || this.#running.size >= this.#runs) return;
     this.#scheduled = true;
     process.nextTick(() => {
       this.#scheduled = false;
@@ -160,7 +168,7 @@ export class ScriptClient {
   }
 
   #send(): void {
-    while (this.#waiting.length > 0 && this.#running.size < RUNS) {
+    while (this.#waiting.length > 0 && this.#running.size < this.#runs) {
       if (this.#client.status !== 'ready') {
         this.#fail(failure(this.#lost ?? new Error('it was lost'), this.where));
         return;
@@ -170,13 +178,17 @@ export class ScriptClient {
     this.#settle();
   }
 
+  get #runs(): number {
+    return this.#scripted ? RUNS : 1;
+  }
+
   /** Calls from the front that can share a run. */
   #take(): readonly Call[] {
     let writes: Writes | undefined;
     let weight = 0;
     let size = 0;
     const waiting = this.#waiting.length;
-    const share = waiting < CALLS_TO_SHARE ? waiting : Math.ceil(waiting / (RUNS - this.#running.size));
+    const share = waiting < CALLS_TO_SHARE ? waiting : Math.ceil(waiting / (this.#runs - this.#running.size));
     const most = Math.min(share, CALLS_PER_RUN);
     for (const call of this.#waiting) {
       const its = writesOf(call);
@@ -266,12 +278,16 @@ export class ScriptClient {
 
   /** Its script is loaded again where it is not known: after a restart, a failover, SCRIPT FLUSH. */
   async #evaluate(args: readonly (string | number)[], waits: boolean): Promise<Evaluated> {
+    let evaluated: Evaluated;
     try {
-      return await this.#command('evalsha', SCRIPT_SHA, args, waits);
+      evaluated = await this.#command('evalsha', SCRIPT_SHA, args, waits);
     } catch (error) {
       if (codeOf(error) !== 'NOSCRIPT') throw error;
-      return this.#command('eval', SCRIPT, args, waits);
+      this.#scripted = false;
+      evaluated = await this.#command('eval', SCRIPT, args, waits);
     }
+    this.#scripted = true;
+    return evaluated;
   }
 
   async #command(
