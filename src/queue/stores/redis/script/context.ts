@@ -2,8 +2,9 @@
  * The first part of the script that every call of the Redis store runs: the keys, the time, the records.
  *
  * What is written is collected and goes to Redis at the end (`flush`), in as few commands as there are kinds of
- * things: a call that is refused, or a script that fails on its way, has then written nothing. The exception are
- * the lanes (see slots.ts), which are written and read again within a call, once it is sure to be accepted.
+ * things: a call that is refused, or a script that fails on its way, has then written nothing. The exceptions are
+ * the lanes (see slots.ts), which are written and read again within a call, once it is sure to be accepted, and
+ * calls that deal with plain jobs (see plain.ts).
  *
  * Keys, all after the same hash tag. Members of sorted sets are integers of fixed width, big end first, with one
  * score for all, so that their order is that of their bytes: a score holds 53 bits, and the order takes more.

@@ -17,6 +17,7 @@ const RECORD = `cmsgpack.pack({
 const POST = `
 -- Posts of jobs whose ids no job has: as many calls as there are, at once.
 local function post_plain()
+  -- The ids of all, and how many each call has.
   local ids, sizes, taken = {}, {}, {}
   local at = S.at + 1
   while ARGV[at] == 'enqueue' and ARGV[at + 1] == '' do
@@ -223,7 +224,7 @@ local function finish_plain()
 end
 `;
 
-/** A post of one job by itself, first. */
+/** A post of one job, alone in its run: what is known of its arguments is where they are. */
 export const POST_ONE = `
 if #ARGV == 21 and ARGV[7] == 'enqueue' and ARGV[8] == '' and ARGV[10] == '1' and ARGV[13] == '' and ARGV[14] == '' then
   local id, queue, priority, payload, tail = ARGV[11], ARGV[12], ARGV[16], ARGV[18], ARGV[19]
