@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import pg from 'pg';
 import { QueueError } from '../../src/queue/errors.ts';
-import type { Store } from '../../src/queue/store.ts';
+import type { JobState, Store } from '../../src/queue/store.ts';
 import { openPostgresStore, type PostgresStoreOptions } from '../../src/queue/stores/postgres.ts';
 import {
   execute,
@@ -150,6 +150,7 @@ test(
     await execute(
       dsn,
       `DELETE FROM dungbeetle.migrations WHERE version > 1;
+     DROP INDEX dungbeetle.leases_tied;
      CREATE OR REPLACE FUNCTION dungbeetle.now_ms(p_offset bigint) RETURNS bigint LANGUAGE plpgsql AS
        'BEGIN RAISE ''of the first version''; END'`,
     );
@@ -336,15 +337,52 @@ test('a session that is killed in the middle of a call leaves nothing half done'
   const claimed = claim(store);
   const failed = isUnavailable(claimed, /shuts down|no connection/);
   await until('it is in the middle', async () => {
-    const { rows } = await blocker.query<{ pid: number }>(
+    // Not by the blocker: what a transaction sees of others' activity stays as it was at first.
+    const stopped = await execute(
+      dsn,
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%claim%'`,
     );
-    return rows.length > 0;
+    return stopped.length > 0;
   });
   await failed;
   await blocker.query('ROLLBACK');
   assert.equal((await back(() => claim(store))).length, 100);
+});
+
+test('jobs are finished while their leases are renewed', shared, async (t) => {
+  const dsn = await freshDatabase(t, server);
+  const [store, other] = [await open(t, { dsn }), await open(t, { dsn })];
+  await store.enqueue(range(200).map((job_id) => newJob(job_id)));
+  const jobs = await claim(store, 200);
+  let unfinished = jobs.length;
+  const renewing = async () => {
+    while (unfinished > 0) {
+      await other.renew(
+        jobs.map(({ lease }) => ({ lease })),
+        60_000,
+      );
+    }
+  };
+  const finishing = async () => {
+    const states: (JobState | null)[] = [];
+    for (let n = 0; n < jobs.length; n += 8) {
+      const some = jobs.slice(n, n + 8).map(({ lease }) => lease);
+      states.push(
+        ...(await store.finish(
+          some.map((lease) => ({ lease, outcome: { state: 'SUCCESS', result: null } })),
+        )),
+      );
+      unfinished -= some.length;
+    }
+    return states;
+  };
+  const [states] = await Promise.all([finishing(), renewing(), renewing()]);
+  assert.deepEqual(new Set(states), new Set(['SUCCESS']));
+  assert.deepEqual(await store.leases(), []);
+  const [stats] = await store.stats();
+  assert.equal(stats?.counts.SUCCESS, jobs.length);
+  assert.equal(stats?.counts.STARTED, 0);
 });
 
 test('several processes that claim and finish at once share the jobs out', shared, async (t) => {

@@ -15,6 +15,15 @@ const ISOLATION = 'read committed';
 const INT8 = 20;
 const INT8_ARRAY = 1016;
 
+/** `{"a",1,NULL}` of texts and numbers: what pg does itself takes it several times as long. */
+function toArrayText(items: readonly unknown[]): string {
+  const texts = items.map((item) => {
+    if (typeof item !== 'string') return item === null || item === undefined ? 'NULL' : String(item);
+    return `"${/["\\]/.test(item) ? item.replaceAll(/["\\]/g, '\\$&') : item}"`;
+  });
+  return `{${texts.join(',')}}`;
+}
+
 /** Statements that are prepared, by their text: the server parses each once a session. There are as many as in the code. */
 const names = new Map<string, string>();
 
@@ -125,7 +134,7 @@ export class Connection {
       const { rows } = await this.#client.query<Row[number][]>({
         name: this.isPooled ? undefined : nameOf(text),
         text,
-        values: [...values],
+        values: values.map((value) => (Array.isArray(value) ? toArrayText(value) : value)),
         rowMode: 'array',
       });
       // The statement says what its rows are.

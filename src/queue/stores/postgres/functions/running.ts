@@ -13,9 +13,11 @@ DECLARE
   v_tied boolean;
   v_end record;
   v_state text;
+  v_gone bigint;
 BEGIN
   -- The lock comes before any row: whether it is needed is asked first.
-  v_tied := EXISTS (SELECT 1 FROM leases WHERE fence = ANY (p_fences) AND tied);
+  v_tied := EXISTS (SELECT 1 FROM leases WHERE tied::integer > 0)
+    AND EXISTS (SELECT 1 FROM leases WHERE fence = ANY (p_fences) AND tied);
   IF v_tied THEN PERFORM lock_ties(); END IF;
   v_now := now_ms(p_offset);
   WITH ended AS (
@@ -24,11 +26,11 @@ BEGIN
     FROM unnest(p_fences, p_ids, p_attempts, p_states, p_errors, p_results, p_delays)
       WITH ORDINALITY e (fence, job_id, attempt, state, error, result, delay, index),
     LATERAL (
-      SELECT * FROM leases x
+      SELECT *, x.ctid AS row FROM leases x
       WHERE x.fence = e.fence AND x.job_id = e.job_id AND x.attempt = e.attempt AND NOT x.tied FOR UPDATE
     ) l
   ), gone AS (
-    DELETE FROM leases WHERE fence = ANY (ARRAY(SELECT fence FROM ended))
+    DELETE FROM leases WHERE ctid = ANY (ARRAY(SELECT row FROM ended)) RETURNING 1
   ), kept AS (
     INSERT INTO outcomes (seq, finished_at, due_at, started_at, fence, attempt, failures, grouped,
       cancel_requested, state, queue, worker, error, result)
@@ -46,9 +48,14 @@ BEGIN
     SELECT queue, state, count(*) FROM ended GROUP BY 1, 2
     UNION ALL SELECT queue, 'STARTED', -count(*) FROM ended GROUP BY 1
   )
-  SELECT coalesce(array_agg(index), '{}'), coalesce(array_agg(state), '{}'), coalesce(bool_or(state = 'RETRY'), false)
-  INTO indexes, states, ready FROM ended;
+  SELECT coalesce(array_agg(index), '{}'), coalesce(array_agg(state), '{}'), coalesce(bool_or(state = 'RETRY'), false),
+    (SELECT count(*) FROM gone)
+  INTO indexes, states, ready, v_gone FROM ended;
   finished := '';
+  IF v_gone < cardinality(indexes) THEN
+    -- Renewed between the look at it and its lock: it is at another place.
+    DELETE FROM leases WHERE fence = ANY (ARRAY(SELECT p_fences[i] FROM unnest(indexes) i));
+  END IF;
   IF cardinality(indexes) < cardinality(p_fences) THEN
     IF v_tied THEN
       FOR v_end IN
