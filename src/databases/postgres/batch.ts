@@ -43,13 +43,7 @@ export class Batch {
     });
     // Whoever sends rows hears of a failure from `send` and may never come to ask for the answers.
     this.done.catch(() => {});
-    socket.cork();
-    client.query(this.#submittable(sql));
-    for (const each of data) {
-      this.#write(each);
-      this.finish();
-    }
-    socket.uncork();
+    client.query(this.#submittable(sql, data));
   }
 
   /** Sends a piece of COPY's data; waits while the server is slow. Rejects once the batch has failed. */
@@ -113,10 +107,17 @@ export class Batch {
   }
 
   /** What pg calls while the answers come in. */
-  #submittable(sql: string) {
+  #submittable(sql: string, data: readonly Buffer[]) {
     return {
+      // Only when it is this query's turn: the server passes over rows that come before their COPY.
       submit: (connection: pg.Connection) => {
+        this.#socket.cork();
         connection.query(sql);
+        for (const each of data) {
+          this.#write(each);
+          this.finish();
+        }
+        this.#socket.uncork();
       },
       handleRowDescription: () => {
         this.#rows = [];
