@@ -11,6 +11,9 @@ DECLARE
   v_finished bigint[];
   v_locked bigint;
 BEGIN
+  IF NOT EXISTS (SELECT 1 FROM jobs WHERE job_id = ANY (p_ids)) THEN
+    RETURN array_fill(1, ARRAY[cardinality(p_ids)]);
+  END IF;
   LOOP
     SELECT array_agg(CASE WHEN n.seq IS NULL THEN 1 WHEN o.seq IS NULL THEN 0 ELSE n.run + 1 END ORDER BY i.index),
       array_agg(o.seq) FILTER (WHERE o.seq IS NOT NULL)
@@ -71,12 +74,9 @@ END`,
        p_offset bigint, OUT seq bigint, OUT now_at bigint)`,
     `
 DECLARE
-  v_run integer := 1;
+  v_run integer := (next_runs(ARRAY[p_id]))[1];
 BEGIN
-  IF EXISTS (SELECT 1 FROM jobs WHERE job_id = p_id) THEN
-    v_run := (next_runs(ARRAY[p_id]))[1];
-    IF v_run = 0 THEN RETURN; END IF;
-  END IF;
+  IF v_run = 0 THEN RETURN; END IF;
   now_at := now_ms(p_offset);
   seq := nextval('places');
   WITH posted AS (
