@@ -1,7 +1,7 @@
 /** Ends what a session of the server does, from outside of it. */
 import { createConnection } from 'node:net';
 import { serialize } from 'pg-protocol';
-import { type ConnectOptions, connect, destroy } from './connect.ts';
+import { asOurselves, type ConnectOptions, connect, destroy } from './connect.ts';
 import { quoteLiteral } from './quote.ts';
 
 export interface Backend {
@@ -51,9 +51,4 @@ export async function terminate(
 export function terminating(pid: number, application_name: string): string {
   return `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
     WHERE pid = ${pid} AND application_name = ${quoteLiteral(application_name)}`;
-}
-
-/** As who has logged in: a role that is set for queries may not see or end the sessions that run them. */
-export function asOurselves(sql: string): string {
-  return `BEGIN; SET LOCAL ROLE NONE; ${sql}; COMMIT`;
 }

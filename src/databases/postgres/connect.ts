@@ -104,6 +104,11 @@ export function sessionOf(client: pg.Client): SessionId {
 const WHO_AM_I =
   'SELECT pid, backend_start::text AS started FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()';
 
+/** As who has logged in: a role that is set for queries may not see or end the sessions that run them. */
+export function asOurselves(sql: string): string {
+  return `BEGIN; SET LOCAL ROLE NONE; ${sql}; COMMIT`;
+}
+
 /** The socket, encrypted or not. It changes while a connection is made, not afterwards. */
 export function socketOf(client: pg.Client): Socket {
   // pg says Duplex, for runtimes other than Node.
@@ -134,8 +139,10 @@ async function open(options: ConnectOptions, ssl: Way, signal: AbortSignal): Pro
     if (signal.aborted) throw signal.reason;
     await client.connect();
     await client.query(setting({ ...EXACT, ...options.settings, ...wanted }));
-    const { rows } = await client.query<{ pid: number; started: string }>(WHO_AM_I);
-    sessions.set(client, { pid: rows[0]?.pid ?? 0, started: rows[0]?.started ?? '', version });
+    // pg gives the results of several statements as a list.
+    const answers = [await client.query<{ pid: number; started: string }>(asOurselves(WHO_AM_I))].flat();
+    const { pid = 0, started = '' } = answers.flatMap(({ rows }) => rows)[0] ?? {};
+    sessions.set(client, { pid, started, version });
     if (options.settings !== undefined && version >= 14) await checkClient(client);
     if (signal.aborted) throw signal.reason;
     return client;

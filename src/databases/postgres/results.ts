@@ -18,11 +18,20 @@ import type {
 import { DatabaseError } from '../errors.ts';
 import { run } from './batch.ts';
 import { Catalog, type State } from './catalog.ts';
-import { type ConnectOptions, connect, destroy, MORTAL, type SessionId, sessionOf } from './connect.ts';
+import {
+  asOurselves,
+  type ConnectOptions,
+  connect,
+  destroy,
+  MORTAL,
+  type SessionId,
+  sessionOf,
+} from './connect.ts';
 import { isConnectionError, sqlState } from './failure.ts';
 import { Foreign, foreign } from './foreign.ts';
 import { Guard, type Seen } from './guard.ts';
 import { Pool } from './pool.ts';
+import { quoteLiteral } from './quote.ts';
 import { type ColumnTypes, checkColumnCount, resultColumns } from './results-columns.ts';
 import { writeFailure } from './results-failure.ts';
 import { type Answering, Housekeeping } from './results-housekeeping.ts';
@@ -63,6 +72,8 @@ const QUICK: Readonly<Record<string, string>> = {
   // planner thinks that reading it from end to end is cheaper.
   enable_seqscan: 'off',
   plan_cache_mode: 'force_generic_plan',
+  // Behind a job's lock is seen what was done before it was had; nobody is refused for what others do.
+  default_transaction_isolation: 'read committed',
 };
 /** Touches nothing yet: a server that is not there is told by `ping` and by `write`. */
 export async function openPostgresResults(options: PostgresResultsOptions): Promise<PostgresResults> {
@@ -346,25 +357,24 @@ export class PostgresResults implements ResultsBackend {
     this.#background.add(terminated);
   }
 
-  async #terminate({ pid, started }: SessionId): Promise<void> {
-    await this.#ask((client) =>
-      client.query(
-        `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-         WHERE pid = $1 AND backend_start = $2::timestamptz`,
-        [pid, started],
-      ),
-    );
+  async #terminate(session: SessionId): Promise<void> {
+    await this.#askOf(session, 'pg_catalog.pg_terminate_backend(pid)');
   }
 
-  async #look({ pid, started }: SessionId): Promise<Seen> {
+  async #look(session: SessionId): Promise<Seen> {
+    const row = await this.#askOf(session, "coalesce(wait_event_type = 'Client', false), state_change");
+    if (row === null) return 'gone';
+    const [waiting, since] = row;
+    return waiting === 't' ? { waiting_since: since ?? '' } : 'working';
+  }
+
+  /** Selects something of a session's row in pg_stat_activity; null: it is over. */
+  #askOf({ pid, started }: SessionId, columns: string): Promise<readonly (string | null)[] | null> {
+    const sql = `SELECT ${columns} FROM pg_catalog.pg_stat_activity
+      WHERE pid = ${pid} AND backend_start = ${quoteLiteral(started)}`;
     return this.#ask(async (client) => {
-      const { rows } = await client.query<{ waiting: boolean; since: string }>(
-        `SELECT coalesce(wait_event_type = 'Client', false) AS waiting, state_change::text AS since FROM pg_catalog.pg_stat_activity
-         WHERE pid = $1 AND backend_start = $2::timestamptz`,
-        [pid, started],
-      );
-      if (rows[0] === undefined) return 'gone';
-      return rows[0].waiting ? { waiting_since: rows[0].since } : 'working';
+      const answers = await run(client, [asOurselves(sql)]);
+      return answers.flatMap(({ rows }) => rows)[0] ?? null;
     });
   }
 

@@ -1,5 +1,6 @@
 /** Whatever fails, when and where: the table is complete or it is not there, and the next run works. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { suite, type TestContext, test } from 'node:test';
 import type { Chunk } from '../../../src/databases/database.ts';
 import { DatabaseError } from '../../../src/databases/errors.ts';
@@ -46,6 +47,18 @@ async function proxied(t: TestContext, server: Service) {
     doubt_ms: 1_500,
   });
   return { dsn, wire, results };
+}
+
+/** Waits until a session that is silent has been looked at, and again some time later. */
+async function lookedAt(client: Awaited<ReturnType<typeof reader>>): Promise<void> {
+  const looks = async () => {
+    const { rows } = await client.query(
+      "SELECT state_change FROM pg_stat_activity WHERE query LIKE '%wait_event_type%' AND application_name = 'dungbeetle results' AND datname = current_database()",
+    );
+    return rows[0]?.state_change as Date | undefined;
+  };
+  const first = await until('somebody has looked', looks);
+  await until('somebody has looked again', async () => Number(await looks()) > Number(first) + 100);
 }
 
 function transient(error: unknown): DatabaseError {
@@ -247,14 +260,7 @@ for (const server of servers('postgres')) {
       const commits = await heldCommits(client);
       const written = results.write(numbers(3), options('a'));
       await commits.reached();
-      const looks = async () => {
-        const { rows } = await client.query(
-          "SELECT state_change FROM pg_stat_activity WHERE query LIKE '%wait_event_type%' AND application_name = 'dungbeetle results' AND datname = current_database()",
-        );
-        return rows[0]?.state_change as Date | undefined;
-      };
-      const first = await until('somebody has looked', looks);
-      await until('somebody has looked again', async () => Number(await looks()) > Number(first) + 100);
+      await lookedAt(client);
       await commits.go();
       assert.equal((await written).rows, 3);
     });
@@ -277,6 +283,59 @@ for (const server of servers('postgres')) {
       assert.match(error.message, /row 40001: row field count is 7, expected 2/);
       gate.open();
       await checkNothing(t, dsn, results);
+    });
+
+    test('a role that is set for the session: a slow commit, and one that is lost', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const admin = await reader(t, dsn);
+      const [login, owner] = ['login', 'owner'].map((part) => `${part}_${randomBytes(6).toString('hex')}`);
+      await admin.query(
+        `CREATE ROLE ${owner}; GRANT CREATE ON SCHEMA public TO ${owner};
+         CREATE ROLE ${login} LOGIN NOINHERIT PASSWORD 'x' IN ROLE ${owner}`,
+      );
+      t.after(async () => {
+        await execute(dsn, `DROP OWNED BY ${owner}; DROP ROLE ${login}; DROP ROLE ${owner}`);
+      });
+      const url = new URL(dsn);
+      url.username = login ?? '';
+      url.password = 'x';
+      url.searchParams.set('role', owner ?? '');
+      const results = await openResults(t, url.href, { patience_ms: 20 });
+      await results.write(numbers(1), options('first'));
+      for (const end of ['slow', 'lost']) {
+        const commits = await heldCommits(admin);
+        await admin.query(`GRANT SELECT ON dungbeetle_version_held TO ${owner}`);
+        const writing = results.write(numbers(3), options(end));
+        const pid = await commits.reached();
+        const isLeft = async () =>
+          (await admin.query('SELECT FROM pg_stat_activity WHERE pid = $1', [pid])).rows.length === 1;
+        if (end === 'slow') {
+          await lookedAt(admin);
+          assert.ok(await isLeft());
+        } else {
+          await admin.query('SELECT pg_terminate_backend($1)', [pid]);
+          await until('the session is over', async () => !(await isLeft()));
+        }
+        await commits.go();
+        assert.equal((await writing).rows, 3);
+        await commits.undo();
+        assert.equal(await count(admin, `results_${end}`), 3);
+      }
+    });
+
+    test('a database whose transactions are serializable: no write is refused for another one', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      await execute(
+        dsn,
+        `ALTER DATABASE "${new URL(dsn).pathname.slice(1)}" SET default_transaction_isolation = 'serializable'`,
+      );
+      const backends = [await openResults(t, dsn), await openResults(t, dsn)];
+      await backends[0]?.write(numbers(1), options('first'));
+      const jobs = Array.from({ length: 100 }, (_, n) => `job${n}`);
+      await Promise.all(
+        jobs.map((job, n) => backends[n % 2]?.write(numbers(2), options(job, {}, { attempt: 1 + (n % 3) }))),
+      );
+      assert.equal((await catalogued(await reader(t, dsn))).length, 101);
     });
 
     test('attempts of one job race', async (t) => {
