@@ -47,6 +47,8 @@ export class Together {
   readonly #options: TogetherOptions;
   #waiting: Item[] = [];
   #free = GROUPS_AT_ONCE;
+  /** How many groups have no connection yet. */
+  #connecting = 0;
 
   constructor(options: TogetherOptions) {
     this.#options = options;
@@ -71,7 +73,8 @@ export class Together {
   }
 
   #start(): void {
-    while (this.#free > 0 && this.#waiting.length > 0) {
+    // Where the pool has no connection for hours, those that wait for one must not become ever more.
+    while (this.#free > 0 && this.#waiting.length > this.#connecting) {
       this.#free -= 1;
       let counts = true;
       const uncount = () => {
@@ -95,17 +98,22 @@ export class Together {
     const { pool, closing, openCatalog } = this.#options;
     let catalog: Catalog;
     let client: pg.Client;
+    this.#connecting += 1;
     try {
       catalog = await openCatalog();
       client = await pool.acquire(closing);
     } catch (error) {
       for (const item of this.#take(this.#waiting.length)) item.reject(error);
       return;
+    } finally {
+      this.#connecting -= 1;
     }
     const group = this.#take(GROUP).map((item) => {
       const [name = ''] = catalog.namesOf(item.small.draft.owner.job_id);
       return { ...item, name };
     });
+    // If this one has waited so long that it does not count, the rest begins at once.
+    this.#start();
     const outcome = await this.#publish(catalog, client, group);
     pool.release(client, { destroy: outcome.broken });
     if ('expiries' in outcome) {

@@ -2,9 +2,16 @@
 import assert from 'node:assert/strict';
 import { suite, type TestContext, test } from 'node:test';
 import { DatabaseError } from '../../../src/databases/errors.ts';
+import { Catalog } from '../../../src/databases/postgres/catalog.ts';
+import { Guard } from '../../../src/databases/postgres/guard.ts';
+import { Pool } from '../../../src/databases/postgres/pool.ts';
+import { smallResult } from '../../../src/databases/postgres/results-small.ts';
+import { Together } from '../../../src/databases/postgres/results-together.ts';
+import { clientConfig } from '../../../src/util/postgres/dsn.ts';
 import { proxy } from '../../support/proxy.ts';
 import { freshDatabase, type Service, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
+import { closing, never } from '../support.ts';
 import {
   catalogued,
   column,
@@ -151,6 +158,37 @@ for (const server of servers('postgres')) {
       assert.equal((await large).rows, MANY);
       assert.equal((await kept).rows, 2);
       assert.deepEqual(await catalogued(client), ['results_first', 'results_kept', 'results_large']);
+    });
+
+    test('while there is no connection to be had, no more wait for one than results', async (t) => {
+      const config = clientConfig(await freshDatabase(t, server));
+      const pool = new Pool({ config, connect_timeout_ms: 5_000, max_active: 1, max_idle: 0 });
+      closing(t, () => pool.close());
+      const client = await pool.acquire(never());
+      const together = new Together({
+        pool,
+        closing: never(),
+        openCatalog: () => Catalog.open(client, 'results_%s', 'results'),
+        guard: (client) =>
+          new Guard(client, { signal: never(), look: async () => 'working', patience_ms: 5_000 }),
+        settle: async () => null,
+      });
+      const draft = { owner: options('a').owner, columns: [], rows: 0, bytes: 0, ttl_ms: null, warnings: [] };
+      const small = smallResult(draft, 'text', []);
+      // Longer than a group counts, three times.
+      const longAfter = (begun: number) => until('time has passed', () => performance.now() > begun + 350);
+      const first = together.publish(small, never());
+      await longAfter(performance.now());
+      assert.equal(pool.size.waiting, 1);
+      const stop = new AbortController();
+      const given = rejection(together.publish(small, stop.signal));
+      await longAfter(performance.now());
+      assert.equal(pool.size.waiting, 2);
+      stop.abort(new Error('no longer'));
+      assert.match(String(await given), /no longer/);
+      pool.release(client);
+      assert.equal((await first)?.table, 'results_a');
+      await until('nobody waits', () => pool.size.waiting === 0 && pool.size.active === 0);
     });
 
     test('a newer attempt that has begun keeps an older first one from publishing, and not its neighbours', async (t) => {
