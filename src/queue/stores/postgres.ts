@@ -65,8 +65,11 @@ export interface PostgresStoreOptions {
 const PRUNED_PER_STEP = 1_000;
 /** How many jobs a listing looks at in one step. */
 const WINDOW = 2_000;
-/** After how many claims the tables that they read are vacuumed: autovacuum looks once a minute. */
-const VACUUM_AFTER = 50_000;
+/**
+ * After how many claims the tables that they read are vacuumed, and after how many forgotten jobs the tables of jobs, unless
+ * that is a small part of them: autovacuum looks once a minute.
+ */
+const VACUUM_AFTER = { claimed: 20_000, forgotten: 50_000, part: 0.05 };
 /** How many rows of sums there may be before they are summed up. */
 const MOST_SUMS = 200;
 
@@ -137,6 +140,8 @@ class PostgresStore implements Store {
   #closing: Promise<void> | undefined;
   /** Jobs claimed here since the last vacuum. */
   #claimed = 0;
+  /** Jobs forgotten here since. */
+  #forgotten = 0;
   #vacuum: Promise<void> | undefined;
 
   constructor(store_id: string, pool: Pool, hints: Hints, sql: Statements, clockOffset: () => number) {
@@ -247,18 +252,22 @@ class PostgresStore implements Store {
       this.#clockOffset(),
     ]);
     this.#claimed += rows.length;
-    if (this.#claimed >= VACUUM_AFTER) this.#vacuum ??= this.#vacuumNow();
+    if (this.#claimed >= VACUUM_AFTER.claimed) this.#vacuum ??= this.#vacuumNow();
     return { jobs: rows.map((row) => toClaimedJob(row, worker)), next_due_at: head?.[0] ?? null };
   }
 
   async #vacuumNow(): Promise<void> {
     this.#claimed = 0;
-    try {
-      await this.#pool.call(this.#sql.vacuum, []);
-    } catch {
-      // It makes claims cheaper, no more: autovacuum does the same later.
-    }
+    await this.#vacuumQuietly(this.#sql.vacuum);
     this.#vacuum = undefined;
+  }
+
+  async #vacuumQuietly(sql: string): Promise<void> {
+    try {
+      await this.#pool.call(sql, []);
+    } catch {
+      // It makes things cheaper or smaller, no more: autovacuum does the same later.
+    }
   }
 
   async renew(renewals: readonly Renewal[], lease_ms: number): Promise<Renewed> {
@@ -419,9 +428,19 @@ class PostgresStore implements Store {
         PRUNED_PER_STEP,
         this.#clockOffset(),
       ]);
-      if (step === null) return forgotten;
+      if (step === null) break;
       forgotten += step;
     }
+    this.#forgotten += forgotten;
+    if (this.#forgotten >= VACUUM_AFTER.forgotten) await this.#vacuumHistory();
+    return forgotten;
+  }
+
+  async #vacuumHistory(): Promise<void> {
+    const [jobs] = await this.#row<[jobs: number]>(this.#sql.roughlyJobs, []);
+    if (this.#forgotten < jobs * VACUUM_AFTER.part) return;
+    this.#forgotten = 0;
+    await this.#vacuumQuietly(this.#sql.vacuumHistory);
   }
 
   // --- reading

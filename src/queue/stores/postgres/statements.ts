@@ -46,6 +46,10 @@ const SQL = {
   sumUp: 'SELECT @sum_up($1)',
   // What was claimed stays in the indexes that claims read until it is vacuumed away.
   vacuum: 'VACUUM (SKIP_LOCKED, INDEX_CLEANUP on, TRUNCATE off) @waiting, @leases',
+  // The same of what prune has deleted: otherwise new jobs are written behind it, until autovacuum comes along.
+  vacuumHistory: 'VACUUM (SKIP_LOCKED, INDEX_CLEANUP on, TRUNCATE off) @jobs, @outcomes',
+  /** How many there were when somebody last counted; -1: nobody has. */
+  roughlyJobs: "SELECT reltuples::float8 FROM pg_catalog.pg_class WHERE oid = '@jobs'::regclass",
   // Refused by a server that cannot be written.
   ping: 'SELECT @ping()',
 
