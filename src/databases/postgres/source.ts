@@ -93,7 +93,7 @@ export class PostgresSource implements Source {
     const binary = accept.find((offer) => offer.encoding === 'pg-binary');
     const key = binary === undefined ? null : `${binary.types} ${sql}`;
     const known = key === null || owner.attempt > 1 ? undefined : this.#known.get(key);
-    if (known !== undefined) {
+    if (key !== null && known !== undefined) {
       this.#checkCount(args.length, known.parameters.length);
       const result = await this.#using(this.#queries, marker(owner), failing, async (session) => {
         if (!(await session.executeKnown(known, args, options))) return null;
@@ -101,6 +101,8 @@ export class PostgresSource implements Source {
         return this.#resultSet(session, known.columns, encoding, failing);
       });
       if (result !== null) return result;
+      // It may have become one that is not kept: each query would cost a connection for nothing.
+      this.#known.delete(key);
     }
     return this.#using(this.#queries, marker(owner), failing, async (session) => {
       if (owner.attempt > 1) await session.endPredecessors(owner);

@@ -95,6 +95,24 @@ for (const server of servers('postgres')) {
       assert.match(gone, /relation "t" does not exist/);
     });
 
+    test('are forgotten when they have become others: that costs one connection, once', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const source = await openSource(t, dsn, 1);
+      await execute(
+        dsn,
+        "CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE TYPE letter AS ENUM ('1')",
+      );
+      const sql = 'SELECT a, pg_backend_pid() AS pid FROM t';
+      const first = await relayed(source, sql);
+      assert.deepEqual(await relayed(source, sql), first);
+      await execute(dsn, "ALTER TABLE t ALTER a TYPE letter USING '1'");
+      const changed = await relayed(source, sql);
+      assert.deepEqual(changed.columns, ['a TEXT letter', 'pid BIGINT integer']);
+      // The same process serves them.
+      assert.deepEqual(await relayed(source, sql), changed);
+      assert.deepEqual(await relayed(source, sql), changed);
+    });
+
     test('take arguments of the types that they have now', async (t) => {
       const dsn = await freshDatabase(t, server);
       const source = await openSource(t, dsn);
