@@ -199,6 +199,15 @@ test('a post that waits is accepted although the store goes away meanwhile', asy
   assert.deepEqual([http, data.job_id, data.state], [200, 'x', 'PENDING']);
 });
 
+test('a post that waits is accepted although the job is purged meanwhile', async (t) => {
+  const test = await api(t);
+  const posting = test.post(`${PATH}?wait=60s`, { job_id: 'x' });
+  await until('it is queued', async () => (await test.get('/jobs/x')).http === 200);
+  await test.store.purge('x');
+  const { http, data } = await posting;
+  assert.deepEqual([http, data.job_id, data.state], [200, 'x', 'PENDING']);
+});
+
 test('a wait that is none, or too long, is refused', async (t) => {
   const test = await api(t);
   await test.post(PATH, { job_id: 'x' });

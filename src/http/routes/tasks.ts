@@ -37,7 +37,10 @@ export function taskRoutes(app: App, context: RouteContext): void {
   );
 }
 
-/** The job as it is when it is finished or the time is up. An accepted job is not refused because of the wait. */
+/**
+ * The job as it is when it is finished or the time is up. An accepted job is not refused because of the wait: not
+ * where the store is away, nor where somebody purges the job meanwhile.
+ */
 async function waitForPosted(
   { queue, connections }: RouteContext,
   job: Job,
@@ -48,8 +51,8 @@ async function waitForPosted(
   try {
     return await queue.wait(job.job_id, { timeout_ms, signal });
   } catch (error) {
-    if (!(error instanceof QueueError && error.code === 'store_unavailable')) throw error;
-    return job;
+    if (error instanceof QueueError && ['store_unavailable', 'unknown_job'].includes(error.code)) return job;
+    throw error;
   } finally {
     done();
   }
