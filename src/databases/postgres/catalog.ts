@@ -143,9 +143,13 @@ export class Catalog {
     return rows[0]?.begun === true ? rows[0].state : null;
   }
 
-  /** Waits until no other session writes the job's table; held until the transaction ends. */
-  lock(job_id: string): string {
-    return `SELECT pg_catalog.pg_advisory_xact_lock(${this.#key(job_id)})`;
+  /**
+   * Waits until no other session writes the jobs' tables; held until the transaction ends. Always in one order, so that no
+   * two sessions wait for each other.
+   */
+  lock(...job_ids: readonly string[]): string {
+    const keys = job_ids.map((job_id) => this.#key(job_id)).sort();
+    return `SELECT ${keys.map((key) => `pg_catalog.pg_advisory_xact_lock(${key})`).join(', ')}`;
   }
 
   /** The same without waiting: one row, "t" or "f". */

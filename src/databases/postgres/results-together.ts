@@ -166,8 +166,7 @@ export class Together {
 function statements(catalog: Catalog, version: number, group: readonly Named[]): readonly string[] {
   return [
     'BEGIN',
-    // All in one order, so that no two groups wait for each other.
-    ...group.map(({ small }) => catalog.lock(small.draft.owner.job_id)).sort(),
+    catalog.lock(...group.map(({ small }) => small.draft.owner.job_id)),
     ...group.flatMap(({ name, small }) => publishSmall(catalog, name, small, version)),
     'COMMIT',
   ];
