@@ -1,6 +1,7 @@
 /** The process of a producer or a consumer: does what its parent asks, one thing after the other. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Consumer, load, type Name, type Producer } from './contender.ts';
+import type { Consumer, Name, Producer } from './contender.ts';
+import { load } from './load.ts';
 
 export interface Part {
   readonly name: Name;
