@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import pg from 'pg';
 import { QueueError } from '../../src/queue/errors.ts';
-import type { JobState, Store } from '../../src/queue/store.ts';
+import type { Claimed, JobState, Store } from '../../src/queue/store.ts';
 import { openPostgresStore, type PostgresStoreOptions } from '../../src/queue/stores/postgres.ts';
 import {
   execute,
@@ -139,26 +139,53 @@ test('a schema of a newer version is refused, and left as it is', shared, async 
   assert.deepEqual(await execute(dsn, 'SELECT max(version) FROM its.migrations'), [['1000']]);
 });
 
+for (const version of [1, 2]) {
+  test(
+    `a schema of version ${version} gets the functions of this one, and keeps its jobs`,
+    shared,
+    async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const old = await openPostgresStore({ dsn });
+      await old.enqueue([newJob('a')]);
+      await old.close();
+      await execute(
+        dsn,
+        `DELETE FROM dungbeetle.migrations WHERE version > ${version};
+       ${version === 1 ? 'DROP INDEX dungbeetle.leases_tied;' : ''}
+       CREATE OR REPLACE FUNCTION dungbeetle.now_ms(p_offset bigint) RETURNS bigint LANGUAGE plpgsql AS
+         'BEGIN RAISE ''of an earlier version''; END'`,
+      );
+      const store = await open(t, { dsn });
+      assert.deepEqual(
+        (await claim(store)).map(({ job_id }) => job_id),
+        ['a'],
+      );
+    },
+  );
+}
+
 test(
-  'a schema of the first version gets the functions of this one, and keeps its jobs',
+  'a claim passes over jobs that another is at, and says that it is worth looking again',
   shared,
   async (t) => {
     const dsn = await freshDatabase(t, server);
-    const old = await openPostgresStore({ dsn });
-    await old.enqueue([newJob('a')]);
-    await old.close();
-    await execute(
-      dsn,
-      `DELETE FROM dungbeetle.migrations WHERE version > 1;
-     DROP INDEX dungbeetle.leases_tied;
-     CREATE OR REPLACE FUNCTION dungbeetle.now_ms(p_offset bigint) RETURNS bigint LANGUAGE plpgsql AS
-       'BEGIN RAISE ''of the first version''; END'`,
-    );
     const store = await open(t, { dsn });
-    assert.deepEqual(
-      (await claim(store)).map(({ job_id }) => job_id),
-      ['a'],
-    );
+    const [first] = await store.enqueue(['a', 'b', 'c'].map((job_id) => newJob(job_id)));
+    const other = new pg.Client(dsn);
+    await other.connect();
+    t.after(() => other.end());
+    await other.query('BEGIN');
+    await other.query(`SELECT 1 FROM dungbeetle.waiting WHERE seq = ${first?.seq} FOR UPDATE`);
+    const ask = (limit: number) =>
+      store.claim({ worker: 'w', queues: [{ queue: 'default', limit }], limit, lease_ms: 10_000 });
+    const ids = ({ jobs }: Claimed) => jobs.map(({ job_id }) => job_id);
+    const one = await ask(1);
+    assert.deepEqual([ids(one), one.next_due_at], [['b'], null]);
+    const two = await ask(2);
+    assert.deepEqual([ids(two), two.next_due_at], [['c'], two.jobs[0]?.started_at]);
+    await other.query('ROLLBACK');
+    const three = await ask(2);
+    assert.deepEqual([ids(three), three.next_due_at], [['a'], null]);
   },
 );
 

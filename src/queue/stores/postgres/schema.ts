@@ -214,19 +214,17 @@ const LEASES_TIED = `
 CREATE INDEX leases_tied ON leases (tied) WHERE tied::integer > 0;
 `;
 
+/** They replace those that came with earlier versions. */
+const FUNCTIONS = [
+  'DROP FUNCTION IF EXISTS claim_plain;',
+  LANES,
+  ENDING,
+  POSTING,
+  CLAIM,
+  RUNNING,
+  CHANGES,
+  PRUNING,
+].join('\n');
+
 /** Each runs in a transaction with the store's schema as its search_path. */
-export const MIGRATIONS: readonly string[] = [
-  TABLES,
-  // The functions replace those that came with version 1.
-  [
-    LEASES_TIED,
-    'DROP FUNCTION IF EXISTS claim_plain;',
-    LANES,
-    ENDING,
-    POSTING,
-    CLAIM,
-    RUNNING,
-    CHANGES,
-    PRUNING,
-  ].join('\n'),
-];
+export const MIGRATIONS: readonly string[] = [TABLES, LEASES_TIED, FUNCTIONS];

@@ -3,14 +3,13 @@ import { entry, helper } from './define.ts';
 
 export const CLAIM = [
   // Starts up to p_limit plain jobs that are due, of a bound on only those that come before it, in order; p_lefts: how
-  // many of each queue; p_priority: the highest of them, null if it is not known. Others' rows are passed over;
-  // is_contended says that there were some.
+  // many of each queue. Others' rows are passed over; is_contended says that there were some.
   helper(
-    `claim_plain(p_queues text[], INOUT p_lefts integer[], p_limit integer, p_priority bigint, p_bound waiting,
-       p_worker text, p_lease_ms bigint, p_now bigint, INOUT p_fences bigint[], OUT is_contended boolean)`,
+    `claim_plain(p_queues text[], INOUT p_lefts integer[], p_limit integer, p_bound waiting, p_worker text,
+       p_lease_ms bigint, p_now bigint, INOUT p_fences bigint[], OUT is_contended boolean)`,
     `
 DECLARE
-  v_priority bigint := p_priority;
+  v_priority bigint;
   v_left integer := p_limit;
   v_due_at bigint;
   v_place bigint;
@@ -19,7 +18,7 @@ DECLARE
   v_others boolean;
 BEGIN
   is_contended := false;
-  IF v_priority IS NULL AND v_left > 0 THEN
+  IF v_left > 0 THEN
     SELECT max((
       SELECT priority FROM waiting WHERE hold = 0 AND queue = q.queue ORDER BY priority DESC LIMIT 1
     )) INTO v_priority
@@ -190,9 +189,10 @@ BEGIN
   RETURN v_next;
 END`,
   ),
-  // The jobs claimed in order, after a row that has only the time of the next one.
-  entry(
-    `claim(p_queues text[], p_limits integer[], p_limit integer, p_worker text, p_lease_ms bigint, p_offset bigint)
+  // Starts jobs that need slots, or are of several queues or priorities; p_queues: those that have jobs.
+  helper(
+    `claim_mixed(p_queues text[], p_lefts integer[], p_limit integer, p_in_play boolean, p_worker text, p_lease_ms bigint,
+       p_offset bigint)
        RETURNS TABLE (next_due_at bigint, seq bigint, job_id text, task text, queue text, payload text, priority integer,
          eta bigint, retries bigint, attempt integer, failures integer, fence bigint, group_id text, parents text,
          limit_name text, key text, key_concurrency bigint, error text, created_at bigint, due_at bigint,
@@ -200,41 +200,25 @@ END`,
     `
 DECLARE
   v_now bigint;
-  v_queues text[];
-  v_lefts integer[];
+  v_lefts integer[] := p_lefts;
   v_fences bigint[] := '{}';
   v_fence bigint;
   v_bound waiting;
   v_looks integer := 0;
   v_again boolean := false;
   v_step record;
-  v_priority bigint;
-  v_in_play boolean;
 BEGIN
-  -- The lock comes before any row: whether it is needed is asked first.
-  SELECT array_agg(q.queue), array_agg(q.jobs), max((
-    SELECT w.priority FROM waiting w WHERE w.hold = 0 AND w.queue = q.queue ORDER BY w.priority DESC LIMIT 1
-  )), bool_or((
-    SELECT true FROM waiting w WHERE w.hold = 1 AND w.queue = q.queue LIMIT 1
-  )) INTO v_queues, v_lefts, v_priority, v_in_play
-  FROM unnest(p_queues, p_limits) q (queue, jobs)
-  WHERE NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = q.queue);
-  IF v_priority IS NULL AND v_in_play IS NULL THEN
-    RETURN NEXT;
-    RETURN;
-  END IF;
-  IF v_in_play AND p_limit > 0 THEN
+  IF p_in_play AND p_limit > 0 THEN
     PERFORM lock_ties();
     v_now := now_ms(p_offset);
     LOOP
-      v_bound := first_in_play(v_queues, v_lefts, v_now);
-      v_step := claim_plain(v_queues, v_lefts, p_limit - cardinality(v_fences), NULL, v_bound, p_worker, p_lease_ms, v_now,
-        v_fences);
+      v_bound := first_in_play(p_queues, v_lefts, v_now);
+      v_step := claim_plain(p_queues, v_lefts, p_limit - cardinality(v_fences), v_bound, p_worker, p_lease_ms, v_now, v_fences);
       v_lefts := v_step.p_lefts;
       v_fences := v_step.p_fences;
       v_again := v_again OR v_step.is_contended;
       EXIT WHEN v_bound.seq IS NULL OR cardinality(v_fences) >= p_limit;
-      CONTINUE WHEN v_lefts[array_position(v_queues, v_bound.queue)] <= 0;
+      CONTINUE WHEN v_lefts[array_position(p_queues, v_bound.queue)] <= 0;
       v_looks := v_looks + 1;
       IF v_looks > 1000 THEN
         v_again := true;
@@ -243,15 +227,15 @@ BEGIN
       v_fence := claim_in_play(v_bound, p_worker, p_lease_ms, v_now);
       CONTINUE WHEN v_fence IS NULL;
       v_fences := v_fences || v_fence;
-      v_lefts[array_position(v_queues, v_bound.queue)] := v_lefts[array_position(v_queues, v_bound.queue)] - 1;
+      v_lefts[array_position(p_queues, v_bound.queue)] := v_lefts[array_position(p_queues, v_bound.queue)] - 1;
     END LOOP;
   ELSE
     v_now := now_ms(p_offset);
-    v_step := claim_plain(v_queues, v_lefts, p_limit, v_priority, NULL, p_worker, p_lease_ms, v_now, v_fences);
+    v_step := claim_plain(p_queues, v_lefts, p_limit, NULL, p_worker, p_lease_ms, v_now, v_fences);
     v_fences := v_step.p_fences;
     v_again := v_step.is_contended;
   END IF;
-  next_due_at := CASE WHEN v_again THEN v_now ELSE next_due(v_queues, v_now) END;
+  next_due_at := CASE WHEN v_again THEN v_now ELSE next_due(p_queues, v_now) END;
   RETURN NEXT;
   IF cardinality(v_fences) = 0 THEN RETURN; END IF;
   RETURN QUERY
@@ -261,6 +245,87 @@ BEGIN
     FROM unnest(v_fences) f (fence),
       LATERAL (SELECT * FROM leases x WHERE x.fence = f.fence OFFSET 0) l,
       LATERAL (SELECT * FROM jobs x WHERE x.seq = l.seq OFFSET 0) j;
+END`,
+  ),
+  // The jobs claimed in order, after a row that has only the time of the next one.
+  entry(
+    `claim(p_queues text[], p_limits integer[], p_limit integer, p_worker text, p_lease_ms bigint, p_offset bigint)
+       RETURNS TABLE (next_due_at bigint, seq bigint, job_id text, task text, queue text, payload text, priority integer,
+         eta bigint, retries bigint, attempt integer, failures integer, fence bigint, group_id text, parents text,
+         limit_name text, key text, key_concurrency bigint, error text, created_at bigint, due_at bigint,
+         started_at bigint)`,
+    `
+DECLARE
+  v_now bigint := now_ms(p_offset);
+  v_queues text[];
+  v_lefts integer[];
+  v_seen bigint;
+  v_due bigint;
+  v_priority integer;
+  v_lowest integer;
+  v_next bigint;
+  v_in_play boolean;
+BEGIN
+  -- What there is, as far as it may be claimed, and one more to know whether that is all. The lock comes before any row:
+  -- whether it is needed is asked first.
+  SELECT array_agg(q.queue), array_agg(q.jobs), sum(w.seen), sum(w.due), max(w.priority), min(w.lowest), min(w.next),
+    bool_or(w.in_play)
+  INTO v_queues, v_lefts, v_seen, v_due, v_priority, v_lowest, v_next, v_in_play
+  FROM (SELECT u.queue, least(u.jobs, p_limit) AS jobs FROM unnest(p_queues, p_limits) u (queue, jobs)) q, LATERAL (
+    SELECT count(*) AS seen, count(*) FILTER (WHERE due_at <= v_now) AS due, max(priority) AS priority,
+      min(priority) AS lowest, min(due_at) FILTER (WHERE due_at > v_now) AS next,
+      EXISTS (SELECT 1 FROM waiting x WHERE x.hold = 1 AND x.queue = q.queue) AS in_play
+    FROM (
+      SELECT x.priority, x.due_at FROM waiting x WHERE x.hold = 0 AND x.queue = q.queue
+      ORDER BY x.priority DESC, x.due_at, x.place LIMIT q.jobs::bigint + 1
+    ) first
+  ) w
+  WHERE (w.seen > 0 OR w.in_play) AND NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = q.queue);
+  IF v_queues IS NULL THEN
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  IF v_in_play OR v_priority <> v_lowest OR cardinality(v_queues) > 1 THEN
+    RETURN QUERY SELECT * FROM claim_mixed(v_queues, v_lefts, p_limit, v_in_play, p_worker, p_lease_ms, p_offset);
+    RETURN;
+  END IF;
+  IF v_seen > v_lefts[1] THEN v_next := next_due(v_queues, v_now); END IF;
+  RETURN QUERY
+    WITH gone AS (
+      -- A row that has been changed since is not found at its place: it counts as another's.
+      DELETE FROM waiting WHERE ctid = ANY (ARRAY(
+        SELECT w.ctid FROM waiting w
+        WHERE hold = 0 AND w.queue = v_queues[1] AND priority = v_priority AND due_at <= v_now
+        ORDER BY due_at, place LIMIT v_lefts[1] FOR UPDATE SKIP LOCKED
+      )) RETURNING *
+    ), claimed AS (
+      SELECT nextval('fences') AS fence, g.due_at, g.place, g.attempt + 1 AS attempt, g.failures, g.crashes, g.retrying,
+        g.tied, g.error, j.*
+      FROM (SELECT * FROM gone ORDER BY due_at, place) g, LATERAL (
+        SELECT seq, job_id, task, payload, eta, retries, group_id, parents, limit_name, key, key_concurrency, created_at
+        FROM jobs x WHERE x.seq = g.seq OFFSET 0
+      ) j
+    ), started AS (
+      INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
+        attempt, failures, crashes, tied, job_id, queue, worker, error)
+      SELECT fence, seq, v_now + p_lease_ms, v_now, due_at, place, 0, 0, 0, v_priority, attempt, failures, crashes, tied,
+        job_id, v_queues[1], p_worker, error
+      FROM claimed
+    ), tallied AS (
+      INSERT INTO tallies (queue, state, jobs)
+      SELECT v_queues[1], t.state, t.jobs
+      FROM (SELECT count(*) AS jobs, count(*) FILTER (WHERE retrying) AS retrying FROM claimed) c,
+        LATERAL (VALUES ('PENDING', retrying - jobs), ('RETRY', -retrying), ('STARTED', jobs)) t (state, jobs)
+      WHERE t.jobs <> 0
+    )
+    -- Fewer than were due: others are at them.
+    SELECT CASE WHEN (SELECT count(*) FROM claimed) < least(v_due, v_lefts[1]) THEN v_now ELSE v_next END, NULL::bigint,
+      NULL, NULL, NULL, NULL, NULL::integer, NULL::bigint, NULL::bigint, NULL::integer, NULL::integer, NULL::bigint, NULL,
+      NULL, NULL, NULL, NULL::bigint, NULL, NULL::bigint, NULL::bigint, NULL::bigint
+    UNION ALL
+    SELECT NULL, seq, job_id::text, task::text, v_queues[1], payload, v_priority, eta, retries, attempt, failures, fence,
+      group_id::text, parents, limit_name::text, key::text, key_concurrency, error, created_at, due_at, v_now
+    FROM claimed;
 END`,
   ),
 ].join('\n');
