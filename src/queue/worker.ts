@@ -62,6 +62,8 @@ export class Worker {
   #heartbeat: NodeJS.Timeout | undefined;
   #claiming = false;
   #claimAgain = false;
+  /** The queues of which the last claim has left nothing: only a hint tells of more. */
+  #emptied: ReadonlySet<string> = new Set();
   #claimFailures = 0;
   /** A claim has failed: it may have been carried out, and its jobs be held by nobody who knows. */
   #mayHoldMore = false;
@@ -183,6 +185,7 @@ export class Worker {
     let pause_ms = poll_ms * (0.75 + 0.5 * random());
     while (this.#claimAgain && this.#state === 'working') {
       this.#claimAgain = false;
+      this.#emptied = new Set();
       const room = this.#room();
       // None: the next attempt that ends looks again.
       if (room === undefined) return pause_ms;
@@ -194,6 +197,8 @@ export class Worker {
         this.#claimFailures = 0;
         await this.#begin(jobs.map((job) => new Attempt(job, asked)));
         if (jobs.length === room.limit) this.#claimAgain = true;
+        // Where something falls due later or the claim was cut short, it is as well to look more often.
+        else if (next_due_at === null) this.#emptied = emptied(room.queues, jobs);
         // By this process's clock: if it is early it looks again, if it is late the poll was sooner.
         if (next_due_at !== null) pause_ms = Math.min(pause_ms, Math.max(1, next_due_at - Date.now()));
       } catch (error) {
@@ -226,10 +231,15 @@ export class Worker {
     this.#mayHoldMore = false;
   }
 
+  #queues(): readonly QueueLimit[] {
+    const { queues } = this.#options;
+    return typeof queues === 'function' ? queues() : queues;
+  }
+
   /** What it can take, no more: a job held by a busy worker is a job that nobody runs. */
   #room(): Pick<ClaimRequest, 'queues' | 'limit'> | undefined {
-    const { queues, concurrency } = this.#options;
-    const free = (typeof queues === 'function' ? queues() : queues)
+    const { concurrency } = this.#options;
+    const free = this.#queues()
       .map(({ queue, concurrency }) => {
         return { queue, limit: concurrency - (this.#busyByQueue.get(queue) ?? 0) };
       })
@@ -407,7 +417,8 @@ export class Worker {
     setImmediate(() => {
       this.#turnOverIsDue = false;
       void this.#finish(this.#ends.splice(0));
-      this.#claim();
+      // A place that is free again is of use where jobs may have been left for want of one.
+      if (!this.#queues().every(({ queue }) => this.#emptied.has(queue))) this.#claim();
     });
   }
 
@@ -499,6 +510,13 @@ export class Worker {
     this.#storeIsLost = false;
     this.#tell({ type: 'store_back' });
   }
+}
+
+/** Those that gave fewer than they were asked for, of a claim that gave fewer than it was asked for. */
+function emptied(asked: ClaimRequest['queues'], jobs: readonly ClaimedJob[]): ReadonlySet<string> {
+  const given = Map.groupBy(jobs, ({ queue }) => queue);
+  const left = asked.filter(({ queue, limit }) => (given.get(queue)?.length ?? 0) < limit);
+  return new Set(left.map(({ queue }) => queue));
 }
 
 function retryPause(failures: number): number {

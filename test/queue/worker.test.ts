@@ -78,6 +78,18 @@ function untilAborted(_job: ClaimedJob, { signal }: HandlerContext): Promise<Jso
   return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
 }
 
+/** The store with some calls of a test's own. */
+function storeWith(store: Store, calls: Partial<Store>): Store {
+  return new Proxy(store, {
+    get(target, name) {
+      const own: unknown = Reflect.get(calls, name);
+      if (own !== undefined) return own;
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
 test('a job runs with what was posted, and its result is kept', async (t) => {
   const place = await setup(t);
   const seen: ClaimedJob[] = [];
@@ -246,13 +258,7 @@ test('what a claim has taken whose answer was lost is given back, uncounted, and
     lost += 1;
     throw StoreUnavailable('the answer was lost');
   };
-  const store = new Proxy(place.store, {
-    get(target, name) {
-      if (name === 'claim') return claim;
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+  const store = storeWith(place.store, { claim });
   const jobs = await place.queue.enqueueAll([JOB, JOB, JOB]);
   const attempts: number[] = [];
   place.work(
@@ -267,6 +273,37 @@ test('what a claim has taken whose answer was lost is given back, uncounted, and
   }
   assert.equal(lost, 5);
   assert.deepEqual(attempts, [1, 1, 1]);
+});
+
+test('queues that a claim has emptied are not asked again for each job that ends', async (t) => {
+  const place = await setup(t);
+  let claims = 0;
+  const store = storeWith(place.store, {
+    claim: (request) => {
+      claims += 1;
+      return place.store.claim(request);
+    },
+  });
+  place.work(async () => null, { store, poll_ms: 600_000 });
+  for (let n = 0; n < 20; n += 1) {
+    const { job_id } = await place.queue.enqueue(JOB);
+    assert.equal((await place.queue.wait(job_id, { timeout_ms: 30_000 })).state, 'SUCCESS');
+  }
+  assert.ok(claims >= 20 && claims <= 30, `${claims} claims for 20 jobs`);
+});
+
+test('a queue that has more than its share is asked again when a job ends, though no hint comes', async (t) => {
+  const place = await setup(t);
+  const store = storeWith(place.store, { watch: () => () => {} });
+  const queues = [
+    { queue: 'default', concurrency: 2 },
+    { queue: 'other', concurrency: 2 },
+  ];
+  const jobs = await place.queue.enqueueAll(Array.from({ length: 9 }, () => JOB));
+  place.work(async () => null, { store, queues, poll_ms: 600_000 });
+  for (const { job_id } of jobs) {
+    assert.equal((await place.queue.wait(job_id, { timeout_ms: 30_000 })).state, 'SUCCESS');
+  }
 });
 
 test('a retry runs when it is due, though no hint comes', async (t) => {
