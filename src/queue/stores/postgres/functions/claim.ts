@@ -297,7 +297,7 @@ BEGIN
         SELECT w.ctid FROM waiting w
         WHERE hold = 0 AND w.queue = v_queues[1] AND priority = v_priority AND due_at <= v_now
         ORDER BY due_at, place LIMIT v_lefts[1] FOR UPDATE SKIP LOCKED
-      )) RETURNING *
+      )) RETURNING seq, due_at, place, attempt, failures, crashes, retrying, tied, error
     ), claimed AS (
       SELECT nextval('fences') AS fence, g.due_at, g.place, g.attempt + 1 AS attempt, g.failures, g.crashes, g.retrying,
         g.tied, g.error, j.*

@@ -26,7 +26,9 @@ BEGIN
     FROM unnest(p_fences, p_ids, p_attempts, p_states, p_errors, p_results, p_delays)
       WITH ORDINALITY e (fence, job_id, attempt, state, error, result, delay, index),
     LATERAL (
-      SELECT *, x.ctid AS row FROM leases x
+      SELECT seq, due_at, place, started_at, fence, priority, attempt, failures, cancel_requested, queue, worker,
+        x.ctid AS row
+      FROM leases x
       WHERE x.fence = e.fence AND x.job_id = e.job_id AND x.attempt = e.attempt AND NOT x.tied FOR UPDATE
     ) l
   ), gone AS (
