@@ -36,6 +36,29 @@ for (const server of newest) {
     model({ open: (t) => openSparing(t, server) });
   });
 
+  test(`jobs of later do not hide those of a lower priority that are due: ${server.name}`, {
+    skip: server.skip,
+  }, async (t) => {
+    const { store } = await open(t, await freshDatabase(t, server), 'dungbeetle');
+    const eta = Date.now() + 600_000;
+    await store.enqueue([
+      ...['later-1', 'later-2', 'later-3'].map((job_id) => newJob(job_id, { priority: 1, eta })),
+      newJob('first', { priority: 1 }),
+      ...['low-1', 'low-2'].map((job_id) => newJob(job_id)),
+      ...['other-1', 'other-2', 'other-3'].map((job_id) =>
+        newJob(job_id, { queue: 'other', priority: 1, eta }),
+      ),
+    ]);
+    const ask = async (limit: number) => {
+      const queues = [QUEUE, 'other'].map((queue) => ({ queue, limit }));
+      const { jobs, next_due_at } = await store.claim({ worker: 'w', queues, limit, lease_ms: 600_000 });
+      return [ids(jobs), next_due_at];
+    };
+    assert.deepEqual(await ask(2), [['first', 'low-1'], eta]);
+    assert.deepEqual(await ask(2), [['low-2'], eta]);
+    assert.deepEqual(await ask(2), [[], eta]);
+  });
+
   test(`of hundreds that a limit held up the next in order is always the next to run: ${server.name}`, {
     skip: server.skip,
   }, async (t) => {

@@ -3,13 +3,14 @@ import { entry, helper } from './define.ts';
 
 export const CLAIM = [
   // Starts up to p_limit plain jobs that are due, of a bound on only those that come before it, in order; p_lefts: how
-  // many of each queue. Others' rows are passed over; is_contended says that there were some.
+  // many of each queue; p_priority: the highest of them, null if it is not known. Others' rows are passed over;
+  // is_contended says that there were some.
   helper(
-    `claim_plain(p_queues text[], INOUT p_lefts integer[], p_limit integer, p_bound waiting, p_worker text,
-       p_lease_ms bigint, p_now bigint, INOUT p_fences bigint[], OUT is_contended boolean)`,
+    `claim_plain(p_queues text[], INOUT p_lefts integer[], p_limit integer, p_priority bigint, p_bound waiting,
+       p_worker text, p_lease_ms bigint, p_now bigint, INOUT p_fences bigint[], OUT is_contended boolean)`,
     `
 DECLARE
-  v_priority bigint;
+  v_priority bigint := p_priority;
   v_left integer := p_limit;
   v_due_at bigint;
   v_place bigint;
@@ -18,7 +19,7 @@ DECLARE
   v_others boolean;
 BEGIN
   is_contended := false;
-  IF v_left > 0 THEN
+  IF v_priority IS NULL AND v_left > 0 THEN
     SELECT max((
       SELECT priority FROM waiting WHERE hold = 0 AND queue = q.queue ORDER BY priority DESC LIMIT 1
     )) INTO v_priority
@@ -189,10 +190,10 @@ BEGIN
   RETURN v_next;
 END`,
   ),
-  // Starts jobs that need slots, or are of several queues or priorities; p_queues: those that have jobs.
+  // Starts jobs where some are in play, or they may be of several priorities; p_queues: those that have jobs.
   helper(
-    `claim_mixed(p_queues text[], p_lefts integer[], p_limit integer, p_in_play boolean, p_worker text, p_lease_ms bigint,
-       p_offset bigint)
+    `claim_mixed(p_queues text[], p_lefts integer[], p_limit integer, p_priority bigint, p_in_play boolean,
+       p_worker text, p_lease_ms bigint, p_offset bigint)
        RETURNS TABLE (next_due_at bigint, seq bigint, job_id text, task text, queue text, payload text, priority integer,
          eta bigint, retries bigint, attempt integer, failures integer, fence bigint, group_id text, parents text,
          limit_name text, key text, key_concurrency bigint, error text, created_at bigint, due_at bigint,
@@ -213,7 +214,8 @@ BEGIN
     v_now := now_ms(p_offset);
     LOOP
       v_bound := first_in_play(p_queues, v_lefts, v_now);
-      v_step := claim_plain(p_queues, v_lefts, p_limit - cardinality(v_fences), v_bound, p_worker, p_lease_ms, v_now, v_fences);
+      v_step := claim_plain(p_queues, v_lefts, p_limit - cardinality(v_fences), NULL, v_bound, p_worker, p_lease_ms, v_now,
+        v_fences);
       v_lefts := v_step.p_lefts;
       v_fences := v_step.p_fences;
       v_again := v_again OR v_step.is_contended;
@@ -231,7 +233,7 @@ BEGIN
     END LOOP;
   ELSE
     v_now := now_ms(p_offset);
-    v_step := claim_plain(p_queues, v_lefts, p_limit, NULL, p_worker, p_lease_ms, v_now, v_fences);
+    v_step := claim_plain(p_queues, v_lefts, p_limit, p_priority, NULL, p_worker, p_lease_ms, v_now, v_fences);
     v_fences := v_step.p_fences;
     v_again := v_step.is_contended;
   END IF;
@@ -259,7 +261,8 @@ DECLARE
   v_now bigint := now_ms(p_offset);
   v_queues text[];
   v_lefts integer[];
-  v_seen bigint;
+  v_more boolean;
+  v_more_due boolean;  -- perhaps: of lower priorities, behind those that are not due
   v_due bigint;
   v_priority integer;
   v_lowest integer;
@@ -268,9 +271,9 @@ DECLARE
 BEGIN
   -- What there is, as far as it may be claimed, and one more to know whether that is all. The lock comes before any row:
   -- whether it is needed is asked first.
-  SELECT array_agg(q.queue), array_agg(q.jobs), sum(w.seen), sum(w.due), max(w.priority), min(w.lowest), min(w.next),
-    bool_or(w.in_play)
-  INTO v_queues, v_lefts, v_seen, v_due, v_priority, v_lowest, v_next, v_in_play
+  SELECT array_agg(q.queue), array_agg(q.jobs), bool_or(w.seen > q.jobs), bool_or(w.seen > q.jobs AND w.due < q.jobs),
+    least(sum(least(w.due, q.jobs)), p_limit), max(w.priority), min(w.lowest), min(w.next), bool_or(w.in_play)
+  INTO v_queues, v_lefts, v_more, v_more_due, v_due, v_priority, v_lowest, v_next, v_in_play
   FROM (SELECT u.queue, least(u.jobs, p_limit) AS jobs FROM unnest(p_queues, p_limits) u (queue, jobs)) q, LATERAL (
     SELECT count(*) AS seen, count(*) FILTER (WHERE due_at <= v_now) AS due, max(priority) AS priority,
       min(priority) AS lowest, min(due_at) FILTER (WHERE due_at > v_now) AS next,
@@ -285,22 +288,25 @@ BEGIN
     RETURN NEXT;
     RETURN;
   END IF;
-  IF v_in_play OR v_priority <> v_lowest OR cardinality(v_queues) > 1 THEN
-    RETURN QUERY SELECT * FROM claim_mixed(v_queues, v_lefts, p_limit, v_in_play, p_worker, p_lease_ms, p_offset);
+  IF v_in_play OR v_priority <> v_lowest OR v_more_due THEN
+    RETURN QUERY SELECT * FROM claim_mixed(v_queues, v_lefts, p_limit, v_priority, v_in_play, p_worker, p_lease_ms,
+      p_offset);
     RETURN;
   END IF;
-  IF v_seen > v_lefts[1] THEN v_next := next_due(v_queues, v_now); END IF;
+  IF v_more THEN v_next := next_due(v_queues, v_now); END IF;
   RETURN QUERY
     WITH gone AS (
       -- A row that has been changed since is not found at its place: it counts as another's.
       DELETE FROM waiting WHERE ctid = ANY (ARRAY(
-        SELECT w.ctid FROM waiting w
-        WHERE hold = 0 AND w.queue = v_queues[1] AND priority = v_priority AND due_at <= v_now
-        ORDER BY due_at, place LIMIT v_lefts[1] FOR UPDATE SKIP LOCKED
-      )) RETURNING seq, due_at, place, attempt, failures, crashes, retrying, tied, error
+        SELECT c.ctid FROM unnest(v_queues, v_lefts) q (queue, jobs), LATERAL (
+          SELECT w.ctid, w.due_at, w.place FROM waiting w
+          WHERE hold = 0 AND w.queue = q.queue AND priority = v_priority AND due_at <= v_now
+          ORDER BY due_at, place LIMIT q.jobs FOR UPDATE SKIP LOCKED
+        ) c ORDER BY c.due_at, c.place LIMIT p_limit
+      )) RETURNING queue, seq, due_at, place, attempt, failures, crashes, retrying, tied, error
     ), claimed AS (
-      SELECT nextval('fences') AS fence, g.due_at, g.place, g.attempt + 1 AS attempt, g.failures, g.crashes, g.retrying,
-        g.tied, g.error, j.*
+      SELECT nextval('fences') AS fence, g.queue, g.due_at, g.place, g.attempt + 1 AS attempt, g.failures, g.crashes,
+        g.retrying, g.tied, g.error, j.*
       FROM (SELECT * FROM gone ORDER BY due_at, place) g, LATERAL (
         SELECT seq, job_id, task, payload, eta, retries, group_id, parents, limit_name, key, key_concurrency, created_at
         FROM jobs x WHERE x.seq = g.seq OFFSET 0
@@ -309,21 +315,21 @@ BEGIN
       INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
         attempt, failures, crashes, tied, job_id, queue, worker, error)
       SELECT fence, seq, v_now + p_lease_ms, v_now, due_at, place, 0, 0, 0, v_priority, attempt, failures, crashes, tied,
-        job_id, v_queues[1], p_worker, error
+        job_id, queue, p_worker, error
       FROM claimed
     ), tallied AS (
       INSERT INTO tallies (queue, state, jobs)
-      SELECT v_queues[1], t.state, t.jobs
-      FROM (SELECT count(*) AS jobs, count(*) FILTER (WHERE retrying) AS retrying FROM claimed) c,
+      SELECT c.queue, t.state, t.jobs
+      FROM (SELECT queue, count(*) AS jobs, count(*) FILTER (WHERE retrying) AS retrying FROM claimed GROUP BY queue) c,
         LATERAL (VALUES ('PENDING', retrying - jobs), ('RETRY', -retrying), ('STARTED', jobs)) t (state, jobs)
       WHERE t.jobs <> 0
     )
     -- Fewer than were due: others are at them.
-    SELECT CASE WHEN (SELECT count(*) FROM claimed) < least(v_due, v_lefts[1]) THEN v_now ELSE v_next END, NULL::bigint,
+    SELECT CASE WHEN (SELECT count(*) FROM claimed) < v_due THEN v_now ELSE v_next END, NULL::bigint,
       NULL, NULL, NULL, NULL, NULL::integer, NULL::bigint, NULL::bigint, NULL::integer, NULL::integer, NULL::bigint, NULL,
       NULL, NULL, NULL, NULL::bigint, NULL, NULL::bigint, NULL::bigint, NULL::bigint
     UNION ALL
-    SELECT NULL, seq, job_id::text, task::text, v_queues[1], payload, v_priority, eta, retries, attempt, failures, fence,
+    SELECT NULL, seq, job_id::text, task::text, queue::text, payload, v_priority, eta, retries, attempt, failures, fence,
       group_id::text, parents, limit_name::text, key::text, key_concurrency, error, created_at, due_at, v_now
     FROM claimed;
 END`,
