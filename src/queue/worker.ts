@@ -11,6 +11,7 @@
  * While the store is away attempts go on: only the store says that a lease is lost, and it refuses what comes
  * too late.
  */
+import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Json } from '../util/json.ts';
 import { Attempt, toJson } from './attempt.ts';
@@ -47,6 +48,11 @@ interface End {
 
 export class Worker {
   readonly #options: Required<Omit<WorkerOptions, 'onEvent'>> & Pick<WorkerOptions, 'onEvent'>;
+  /**
+   * What the store knows it by: its name and a mark of its own, since what is held under the name of another worker
+   * is not to be given back.
+   */
+  readonly #identity: string;
   readonly #attempts = new Set<Attempt>();
   /** Handlers that have not returned, in all and by queue. */
   #busy = 0;
@@ -85,6 +91,7 @@ export class Worker {
       random: Math.random,
       ...options,
     };
+    this.#identity = `${options.name}#${randomBytes(3).toString('hex')}`;
   }
 
   /** The jobs it holds now. */
@@ -180,7 +187,7 @@ export class Worker {
 
   /** Resolves with how long to wait, ms, before looking again. */
   async #claimAll(): Promise<number> {
-    const { store, name, lease_ms, poll_ms, random } = this.#options;
+    const { store, lease_ms, poll_ms, random } = this.#options;
     // Not all workers at once.
     let pause_ms = poll_ms * (0.75 + 0.5 * random());
     while (this.#claimAgain && this.#state === 'working') {
@@ -192,7 +199,7 @@ export class Worker {
       try {
         if (this.#mayHoldMore) await this.#giveBackUnknown();
         const asked = performance.now();
-        const { jobs, next_due_at } = await store.claim({ worker: name, lease_ms, ...room });
+        const { jobs, next_due_at } = await store.claim({ worker: this.#identity, lease_ms, ...room });
         this.#storeAnswered();
         this.#claimFailures = 0;
         await this.#begin(jobs.map((job) => new Attempt(job, asked)));
@@ -216,14 +223,15 @@ export class Worker {
    * and count as a job whose worker has died.
    */
   async #giveBackUnknown(): Promise<void> {
-    const { store, name } = this.#options;
+    const { store } = this.#options;
     const known = new Set([...this.#attempts].map(({ lease }) => lease.fence));
     const unknown: Lease[] = [];
     let cursor: string | undefined;
     do {
       const page: Page<Job> = await store.list({ state: 'STARTED' }, STARTED_AT_ONCE, cursor);
       for (const { job_id, attempt, fence, worker } of page.items) {
-        if (worker === name && fence !== null && !known.has(fence)) unknown.push({ job_id, attempt, fence });
+        if (worker === this.#identity && fence !== null && !known.has(fence))
+          unknown.push({ job_id, attempt, fence });
       }
       cursor = page.cursor ?? undefined;
     } while (cursor !== undefined);

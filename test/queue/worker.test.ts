@@ -275,6 +275,34 @@ test('what a claim has taken whose answer was lost is given back, uncounted, and
   assert.deepEqual(attempts, [1, 1, 1]);
 });
 
+test('a worker whose claim failed leaves alone what another of its name runs', async (t) => {
+  const place = await setup(t);
+  const begun: string[] = [];
+  const gate = Promise.withResolvers<null>();
+  const run = (job: ClaimedJob) => {
+    begun.push(job.job_id);
+    return gate.promise;
+  };
+  place.work(run, { name: 'twin' });
+  const { job_id } = await place.queue.enqueue(JOB);
+  await until('the first has it', () => begun.length === 1);
+  let failed = 0;
+  const store = storeWith(place.store, {
+    claim: async (request) => {
+      failed += 1;
+      if (failed === 1) throw StoreUnavailable('not now');
+      return place.store.claim(request);
+    },
+  });
+  place.work(run, { name: 'twin', store });
+  await until('it has looked for what it may hold', () => failed > 1);
+  assert.equal((await place.store.get(job_id)).attempt, 1);
+  assert.equal((await place.store.get(job_id)).state, 'STARTED');
+  gate.resolve(null);
+  assert.equal((await place.queue.wait(job_id, { timeout_ms: 30_000 })).state, 'SUCCESS');
+  assert.deepEqual(begun, [job_id]);
+});
+
 test('queues that a claim has emptied are not asked again for each job that ends', async (t) => {
   const place = await setup(t);
   let claims = 0;
