@@ -37,21 +37,12 @@ const CHECKPOINT_PAGES = 4_000;
 /** -wal beyond this size is cut when it is written anew. */
 const WAL_BYTES = 64 * 1024 * 1024;
 
-/** `lasting`: on the disk when it is committed; `passing`: on its way there, behind what was committed before. */
-export type TransactionMode = 'read' | 'passing' | 'lasting';
-
-interface Open {
-  readonly database: DatabaseSync;
-  readonly session: Session;
-  readonly inode: string | null;
-  /** Whether commits wait for the disk. */
-  syncs: boolean;
-}
-
 export class StoreFile {
   readonly #path: string;
   readonly #busy_timeout_ms: number;
-  #open: Open | undefined;
+  #open:
+    | { readonly database: DatabaseSync; readonly session: Session; readonly inode: string | null }
+    | undefined;
   #store_id: string | undefined;
 
   /**
@@ -78,12 +69,10 @@ export class StoreFile {
    * Runs `work` in a transaction and commits it. Waits for other processes' locks. When it throws nothing was
    * changed; what SQLite had to say of the file is then a `StoreUnavailable`.
    */
-  transaction<T>(mode: TransactionMode, work: (session: Session) => T): T {
+  transaction<T>(mode: 'read' | 'write', work: (session: Session) => T): T {
     return this.#retryWhileBusy(() => {
-      const open = this.#current();
-      const { database, session } = open;
-      if (mode !== 'read') setSyncs(open, mode === 'lasting');
-      session.run(mode === 'read' ? 'BEGIN' : 'BEGIN IMMEDIATE');
+      const { database, session } = this.#current();
+      session.run(mode === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN');
       try {
         const value = work(session);
         session.run('COMMIT');
@@ -103,7 +92,7 @@ export class StoreFile {
   }
 
   /** The open file. One that had failed is opened again. */
-  #current(): Open {
+  #current() {
     const open = this.#open;
     if (open !== undefined && (open.inode === null || open.inode === inodeOf(this.#path))) return open;
     // What is written to a file that was deleted or replaced is lost with it, and SQLite does not notice.
@@ -111,7 +100,7 @@ export class StoreFile {
     return this.#reopen();
   }
 
-  #reopen(): Open {
+  #reopen() {
     // A store that was there is not made anew: that would hide its loss.
     const mode = this.#store_id === undefined ? 'rwc' : 'rw';
     const database = new DatabaseSync(this.isFile ? urlOf(this.#path, mode) : this.#path, { timeout: 0 });
@@ -123,7 +112,7 @@ export class StoreFile {
         throw StoreUnavailable(`"${this.#path}" was replaced by another store; restart to use that one`);
       }
       this.#store_id = store_id;
-      const open = { database, session, inode: this.isFile ? inodeOf(this.#path) : null, syncs: true };
+      const open = { database, session, inode: this.isFile ? inodeOf(this.#path) : null };
       this.#open = open;
       return open;
     } catch (error) {
@@ -155,13 +144,6 @@ export class StoreFile {
     if (reason === undefined || !(error instanceof Error)) return error;
     return StoreUnavailable(`"${this.#path}": ${reason} (SQLite: ${error.message})`, error);
   }
-}
-
-/** Not between BEGIN and COMMIT. Without, the next commit that waits for the disk waits for these, too. */
-function setSyncs(open: Open, syncs: boolean): void {
-  if (open.syncs === syncs) return;
-  open.database.exec(`PRAGMA synchronous = ${syncs ? 'FULL' : 'NORMAL'}`);
-  open.syncs = syncs;
 }
 
 function prepare(database: DatabaseSync, path: string): void {

@@ -1,7 +1,6 @@
 /** What the store's thread can be asked to do, by name. Each runs inside a transaction. */
 import { claim, finish, leases, recover, release, renew } from './attempts.ts';
 import { cancel, cancelGroup, pause, prune, purge, purgeGroup, resume } from './changes.ts';
-import type { TransactionMode } from './file.ts';
 import { limit, limits } from './lanes.ts';
 import { enqueue, retry } from './posting.ts';
 import { get, group, list, pending, states, stats, storeId } from './reads.ts';
@@ -41,14 +40,8 @@ export type Arguments<O extends Operation> = Operations[O] extends (
   : never;
 export type Result<O extends Operation> = ReturnType<Operations[O]>;
 
-/** Who runs a job dies with the machine, so a machine that has lost its power need not remember who did. */
-const PASSING: ReadonlySet<Operation> = new Set(['claim', 'renew']);
-
-/** What calls together ask of a transaction: see `StoreFile.transaction`. */
-export function modeOf(operations: readonly Operation[]): TransactionMode {
-  const writes = operations.filter((operation) => operation in WRITES);
-  if (writes.length === 0) return 'read';
-  return writes.every((operation) => PASSING.has(operation)) ? 'passing' : 'lasting';
+export function isWrite(operation: Operation): boolean {
+  return operation in WRITES;
 }
 
 export function invoke(session: Session, operation: Operation, args: readonly unknown[]): unknown {

@@ -8,7 +8,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { QueueError } from '../../errors.ts';
 import { isFileError, StoreFile } from './file.ts';
 import type { Answer, Call, News, Reply, Request, ThreadOptions } from './messages.ts';
-import { invoke, modeOf } from './operations.ts';
+import { invoke, isWrite } from './operations.ts';
 import type { Happened, Seen, Session } from './session.ts';
 
 /** The most calls of one transaction, so that none waits long for its neighbours. */
@@ -98,7 +98,7 @@ function answer(calls: readonly Call[]): Answer {
 
 function run(calls: readonly Call[], performOne: (session: Session, call: Call) => Reply): Answer {
   if (file === undefined) throw new Error('the store is not open');
-  const mode = modeOf(calls.map(([, operation]) => operation));
+  const mode = calls.some(([, operation]) => isWrite(operation)) ? 'write' : 'read';
   const done = file.transaction(mode, (session) => {
     session.begin(now());
     const before = session.seen;
