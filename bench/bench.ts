@@ -2,11 +2,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { flagsOf } from '../scripts/arguments.ts';
 import { measureCopy } from './copy.ts';
 import { benchHttp } from './http.ts';
 import { claimCost } from './queue/claim.ts';
 import { play } from './queue/round.ts';
 
+flagsOf('bench', {});
 const rows: { what: string; figure: string }[] = [];
 const row = (what: string, figure: string) => rows.push({ what, figure });
 const ms = (value: number) => `${value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0)} ms`;

@@ -7,7 +7,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { flagsOf } from '../scripts/arguments.ts';
 import { whenEnded } from '../scripts/services/signals.ts';
 import { type ClaimFigures, claimCost } from './queue/claim.ts';
 import type { Name } from './queue/contender.ts';
@@ -28,15 +28,13 @@ interface Match {
   readonly appendfsync?: AppendFsync;
 }
 
-const { values } = parseArgs({
-  options: {
-    jobs: { type: 'string', default: '20000' },
-    runs: { type: 'string', default: '3' },
-    pending: { type: 'string', default: '1000,100000,1000000' },
-    only: { type: 'string' },
-    large: { type: 'boolean', default: false },
-    'large-jobs': { type: 'string', default: '1000000' },
-  },
+const values = flagsOf('bench:queue', {
+  jobs: '20000',
+  runs: '3',
+  pending: '1000,100000,1000000',
+  only: '',
+  large: false,
+  'large-jobs': '1000000',
 });
 const JOBS = Number(values.jobs);
 const RUNS = Number(values.runs);
@@ -111,7 +109,7 @@ try {
   console.log(
     `${JOBS.toLocaleString('en')} jobs, the median of ${RUNS} rounds each, in turns; × ahead is the median of the rounds' ratios. Postgres and SQLite with fsync; Redis with appendonly, appendfsync everysec where nothing else is said.`,
   );
-  const wanted = MATCHES.filter(({ store }) => values.only === undefined || values.only === store);
+  const wanted = MATCHES.filter(({ store }) => values.only === '' || values.only === store);
   for (const match of RUNS > 0 ? wanted : []) {
     ended.signal.throwIfAborted();
     console.error(`${match.title} …`);

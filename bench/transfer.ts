@@ -6,7 +6,8 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs, promisify } from 'node:util';
+import { promisify } from 'node:util';
+import { flagsOf } from '../scripts/arguments.ts';
 import { whenEnded } from '../scripts/services/signals.ts';
 import { startServers } from '../scripts/services/start.ts';
 import type { ResultsConfig, SourceConfig } from '../src/databases/open.ts';
@@ -17,13 +18,7 @@ import { type BackendEngine, fill, type SourceEngine } from './transfer/data.ts'
 import { benchServer } from './transfer/server.ts';
 import { copyByTools, insertOneByOne } from './transfer/tools.ts';
 
-const { values } = parseArgs({
-  options: {
-    rows: { type: 'string', default: '1000000' },
-    large: { type: 'string', default: '10000000' },
-    runs: { type: 'string', default: '3' },
-  },
-});
+const values = flagsOf('bench:transfer', { rows: '1000000', large: '10000000', runs: '3' });
 const ROWS = Number(values.rows);
 const LARGE = Number(values.large);
 const RUNS = Number(values.runs);

@@ -32,7 +32,11 @@ const server = spawn(
 process.on('SIGINT', () => {});
 process.on('SIGTERM', () => server.kill('SIGTERM'));
 
-const url = await listening(server, !values.check);
+const url = await listening(server, !values.check).catch((error: Error) => {
+  // The server has said why.
+  console.error(`the demo did not start: ${error.message}`);
+  process.exit(1);
+});
 if (values.check) {
   try {
     await checkDemo(url, { ledger, results: here('data/results.db') });
@@ -90,6 +94,6 @@ DungBeetle runs on ${root}. In another terminal, try:
   curl -s ${root}/tasks/count_for_ever/jobs -d '{"job_id": "slow"}'
   curl -s -X DELETE ${root}/jobs/slow; curl -s ${root}/jobs/slow
 
-Ctrl-C stops it. "npm run demo -- --check" makes such requests by itself.
+Ctrl-C stops it once what runs has ended, a second one at once. "npm run demo -- --check" makes such requests by itself.
 `;
 }

@@ -118,25 +118,26 @@ export const LIST_LIMIT = { most: 1000, usual: 100 };
 /** The same for the jobs that wait in a queue. */
 export const PENDING_LIMIT = { most: 10_000, usual: 1000 };
 
-export const TasksQuery = Type.Object({ sql: boolean });
-export const PurgeQuery = Type.Object({ purge: boolean });
-export const WaitQuery = Type.Object({
+// A slip in the name of a parameter is told: "?prune=true" would cancel where it was to purge.
+const parameters = <P extends Record<string, TSchema>>(properties: P) =>
+  Type.Object(properties, { additionalProperties: false });
+
+export const TasksQuery = parameters({ sql: boolean });
+export const PurgeQuery = parameters({ purge: boolean });
+export const WaitQuery = parameters({
   wait: text('be a duration such as 30s, or seconds, above 0 and at most 60s'),
 });
-export const PendingQuery = Type.Object({ limit: count(PENDING_LIMIT.most) });
-export const ListQuery = Type.Object(
-  {
-    state: Type.Optional(
-      Type.Union([State, Type.Literal('')], { description: `be one of ${STATES.join(', ')}` }),
-    ),
-    task: text('be the name of a task'),
-    queue: text('be the name of a queue'),
-    group: text('be the id of a group'),
-    limit: count(LIST_LIMIT.most),
-    cursor: text('be the cursor of the page before'),
-  },
-  { additionalProperties: false },
-);
+export const PendingQuery = parameters({ limit: count(PENDING_LIMIT.most) });
+export const ListQuery = parameters({
+  state: Type.Optional(
+    Type.Union([State, Type.Literal('')], { description: `be one of ${STATES.join(', ')}` }),
+  ),
+  task: text('be the name of a task'),
+  queue: text('be the name of a queue'),
+  group: text('be the id of a group'),
+  limit: count(LIST_LIMIT.most),
+  cursor: text('be the cursor of the page before'),
+});
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 const Time = Type.String({ format: 'date-time' });

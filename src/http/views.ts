@@ -84,7 +84,7 @@ export function jobView(job: Job, payload: ReportPayload | null = payloadOf(job)
   };
 }
 
-export function groupView(group: Group): GroupView {
+export function groupView(group: Pick<Group, 'group_id' | 'jobs'>): GroupView {
   return {
     group_id: group.group_id,
     state: groupState(group.jobs),

@@ -6,7 +6,7 @@
  * have ended once, with one complete table or none, and no job's query must ever have run twice at once, by the
  * word of the queries themselves. Exits with 1 if anything is otherwise.
  */
-import { parseArgs } from 'node:util';
+import { flagsOf } from '../../scripts/arguments.ts';
 import { whenEnded } from '../../scripts/services/signals.ts';
 import type { Scope } from '../support/scope.ts';
 import { Clients, type Planned } from './clients.ts';
@@ -15,14 +15,12 @@ import { Journal } from './journal.ts';
 import { judge } from './verdict.ts';
 import { openWorld, STORES, type StoreType } from './world.ts';
 
-const { values } = parseArgs({
-  options: {
-    minutes: { type: 'string', default: '10' },
-    store: { type: 'string', default: 'sqlite' },
-    jobs: { type: 'string', default: '20000' },
-    servers: { type: 'string', default: '3' },
-    workers: { type: 'string', default: '4' },
-  },
+const values = flagsOf('chaos', {
+  minutes: '10',
+  store: 'sqlite',
+  jobs: '20000',
+  servers: '3',
+  workers: '4',
 });
 const begun = performance.now();
 

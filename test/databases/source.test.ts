@@ -199,7 +199,7 @@ test('a database that is missing, is none, or cannot be read', async (t) => {
   writeFileSync(join(folder, 'junk.db'), 'this is no database'.repeat(100));
   mkdirSync(join(folder, 'folder.db'));
   for (const [name, code, transient, message] of [
-    ['missing.db', 'unavailable', true, /^db "ledger": its file does not exist$/],
+    ['missing.db', 'unavailable', true, /^db "ledger": its file does not exist \(a relative path/],
     ['junk.db', 'query_failed', false, /^db "ledger": file is not a database$/],
     ['folder.db', 'unavailable', true, /^db "ledger": /],
   ] as const) {

@@ -44,6 +44,68 @@ test('a group is accepted as the Go client sends it, and shown with its jobs', a
   assert.ok(!JSON.stringify(shown.data).includes('args'));
 });
 
+test('a group may be waited for, when it is posted and later', async (t) => {
+  const test = await api(t);
+  const jobs = [
+    { job_id: 'a', task: TASK },
+    { job_id: 'b', task: TASK },
+  ];
+  let answered = 0;
+  const count = <T>(answer: T): T => {
+    answered += 1;
+    return answer;
+  };
+  const posting = test.post('/groups?wait=60s', { group_id: 'g', jobs }).then(count);
+  await until(
+    'both wait in the queue',
+    async () => (await test.get('/jobs/queue/default')).data.length === 2,
+  );
+  const waiting = test.get('/groups/g?wait=60s').then(count);
+  const ends = [await test.claim(), await test.claim()].map(({ lease }) => {
+    return { lease, outcome: { state: 'SUCCESS', result: RESULT } } as const;
+  });
+  await test.store.finish(ends.slice(0, 1));
+  assert.equal((await test.get('/groups/g?wait=20ms')).data.state, 'STARTED');
+  assert.equal(answered, 0);
+  await test.store.finish(ends.slice(1));
+  for (const { http, data } of [await posting, await waiting]) {
+    assert.equal(http, 200);
+    assert.ok(Value.Check(GroupView, data));
+    assert.equal(data.state, 'SUCCESS');
+  }
+  assert.equal((await test.get('/groups/g?wait=60s')).data.state, 'SUCCESS');
+  assert.equal((await test.get('/groups/g?wait=soon')).http, 400);
+  assert.equal((await test.get('/groups/nobody?wait=60s')).http, 404);
+  assert.equal((await test.post('/groups?wait=61s', { group_id: 'h', jobs: [{ task: TASK }] })).http, 400);
+  assert.equal((await test.get('/groups/h')).http, 404, 'refused, and not queued');
+});
+
+test('a slip in the name of a parameter is told, and nothing is done', async (t) => {
+  const test = await api(t);
+  await test.post('/groups', { group_id: 'g', jobs: [{ job_id: 'x', task: TASK }] });
+  for (const [method, path] of [
+    ['GET', '/jobs/x?wiat=1s'],
+    ['GET', '/groups/g?wiat=1s'],
+    ['GET', '/jobs/queue/default?limits=1'],
+    ['GET', '/tasks?sqll=1'],
+    ['DELETE', '/jobs/x?prune=true'],
+    ['DELETE', '/groups/g?prune=true'],
+    ['POST', '/groups?wiat=1s'],
+  ] as const) {
+    const answer = await test.request(
+      method,
+      path,
+      method === 'POST' ? { jobs: [{ task: TASK }] } : undefined,
+    );
+    assert.deepEqual([answer.http, answer.code], [400, 'invalid_request'], path);
+    assert.match(answer.message ?? '', /^unknown parameter "/);
+  }
+  const posted = await test.post(`/tasks/${TASK}/jobs?wiat=1s`, {});
+  assert.match(posted.message ?? '', /^unknown parameter "wiat"; did you mean "wait"/);
+  assert.equal((await test.get('/jobs/x')).data.state, 'PENDING');
+  assert.equal((await test.get('/jobs')).data.jobs.length, 1);
+});
+
 test('ids are made up where there are none', async (t) => {
   const test = await api(t);
   const { data } = await test.post('/groups', {

@@ -100,7 +100,7 @@ test('a job runs with what was posted, and its result is kept', async (t) => {
   const { job_id } = await place.queue.enqueue({ ...JOB, payload: { n: 1 } });
   const job = await place.queue.wait(job_id, { timeout_ms: 30_000 });
   assert.deepEqual(
-    [job.state, job.result, job.worker],
+    [job.state, job.result, job.worker?.replace(/#[0-9a-f]{6}$/, '')],
     ['SUCCESS', { twice: [{ n: 1 }, { n: 1 }] }, 'worker-0'],
   );
   assert.deepEqual(
@@ -644,7 +644,7 @@ test('a worker can be stopped before it starts, and does nothing after', async (
   worker.start();
   const { job_id } = await place.queue.enqueue(JOB);
   const other = place.work(async () => null);
-  assert.equal((await place.queue.wait(job_id, { timeout_ms: 30_000 })).worker, 'worker-0');
+  assert.match((await place.queue.wait(job_id, { timeout_ms: 30_000 })).worker ?? '', /^worker-0#/);
   await other.stop();
   await other.stop();
 });

@@ -110,7 +110,11 @@ function connect(target: Target): DatabaseSync {
   } catch (error) {
     db?.close();
     if (resultCode(error) === SQLITE.CANTOPEN && !existsSync(target.path)) {
-      throw new DatabaseError('unavailable', `${database}: its file does not exist`, { cause: error });
+      throw new DatabaseError(
+        'unavailable',
+        `${database}: its file does not exist (a relative path starts at the folder of the configuration)`,
+        { cause: error },
+      );
     }
     throw error;
   }

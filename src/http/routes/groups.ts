@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import { QueueError } from '../../queue/errors.ts';
 import { isFinished } from '../../queue/queue.ts';
+import type { Job } from '../../queue/store.ts';
 import { ApiError } from '../errors.ts';
-import { flagOf, toReportRequest } from '../requests.ts';
-import { GroupParams, GroupRequest, PurgeQuery } from '../schemas.ts';
+import { flagOf, toReportRequest, waitOf } from '../requests.ts';
+import { GroupParams, GroupRequest, PurgeQuery, WaitQuery } from '../schemas.ts';
 import { groupView, postedGroupView, success } from '../views.ts';
 import type { App, RouteContext } from './context.ts';
 import { dropTables, purgeWaitMs, waitForEnd } from './ending.ts';
@@ -12,9 +14,10 @@ import { enqueue, plan } from './tasks.ts';
 export function groupRoutes(app: App, context: RouteContext): void {
   const { queue, reports, connections } = context;
 
-  app.post('/groups', { schema: { body: GroupRequest } }, async (request) => {
+  app.post('/groups', { schema: { querystring: WaitQuery, body: GroupRequest } }, async (request, reply) => {
     const group_id = request.body.group_id || `group_${randomUUID()}`;
     request.subject = { group_id };
+    const timeout_ms = waitOf(request.query.wait);
     const { concurrency, jobs } = request.body;
     refuseRepeatedIds(jobs);
     const whereOf = (index: number) => `jobs[${index}].`;
@@ -22,14 +25,30 @@ export function groupRoutes(app: App, context: RouteContext): void {
     const posted = await plan(reports, requests, whereOf);
     const group = { group_id, ...(concurrency ? { concurrency } : {}) };
     const stored = await enqueue(() => queue.enqueueAll(posted, group));
-    return success(postedGroupView(group_id, stored));
+    if (timeout_ms === null) return success(postedGroupView(group_id, stored));
+    await waitForGroup(context, stored, timeout_ms, reply.raw);
+    try {
+      return success(groupView(await queue.group(group_id)));
+    } catch (error) {
+      // Accepted it is, whatever became of it or of the store.
+      if (!(error instanceof QueueError)) throw error;
+      return success(groupView({ group_id, jobs: stored }));
+    }
   });
 
-  app.get('/groups/:group_id', { schema: { params: GroupParams } }, async (request) => {
-    const { group_id } = request.params;
-    request.subject = { group_id };
-    return success(groupView(await queue.group(group_id)));
-  });
+  app.get(
+    '/groups/:group_id',
+    { schema: { params: GroupParams, querystring: WaitQuery } },
+    async (request, reply) => {
+      const { group_id } = request.params;
+      request.subject = { group_id };
+      const timeout_ms = waitOf(request.query.wait);
+      const group = await queue.group(group_id);
+      if (timeout_ms === null) return success(groupView(group));
+      await waitForGroup(context, group.jobs, timeout_ms, reply.raw);
+      return success(groupView(await queue.group(group_id)));
+    },
+  );
 
   app.delete(
     '/groups/:group_id',
@@ -50,6 +69,20 @@ export function groupRoutes(app: App, context: RouteContext): void {
       }
     },
   );
+}
+
+async function waitForGroup(
+  context: RouteContext,
+  jobs: readonly Job[],
+  timeout_ms: number,
+  response: ServerResponse,
+): Promise<void> {
+  const { signal, done } = context.connections.signal(response);
+  try {
+    await waitForEnd(context, jobs, timeout_ms, signal);
+  } finally {
+    done();
+  }
 }
 
 /** Two jobs of one id cannot be active at once; which two they are, the store does not know. */

@@ -53,6 +53,34 @@ export function claiming({ each, shared }: Suites): void {
     assert.equal(await s.nextDueAt(), null);
   });
 
+  each('jobs of later do not hide those of a lower priority that are due', async (s) => {
+    const eta = Date.now() + 60_000;
+    const many = (prefix: string, fields: { readonly queue?: string; readonly priority: number }) =>
+      Array.from({ length: 30 }, (_, n) => ({ job_id: `${prefix}-${n}`, eta, ...fields }));
+    await s.postAll([
+      ...many('high', { priority: 2 }),
+      ...many('higher', { priority: 3 }),
+      ...many('other', { queue: 'other', priority: 3 }),
+      { job_id: 'middle', priority: 1 },
+      { job_id: 'low' },
+      { job_id: 'other-low', queue: 'other' },
+    ]);
+    for (const [limit, expected] of [
+      [1, [['middle']]],
+      [2, [['low'], ['other-low']]],
+    ] as const) {
+      const queues = ['default', 'other'].slice(0, limit).map((queue) => ({ queue, limit }));
+      const { jobs, next_due_at } = await s.store.claim({ worker: 'w', queues, limit, lease_ms: LEASE_MS });
+      assert.deepEqual(
+        ids(jobs)
+          .toSorted()
+          .map((id) => [id]),
+        expected,
+      );
+      assert.equal(next_due_at, eta);
+    }
+  });
+
   each('a claim says when the next job is due also when it hands out all it was asked for', async (s) => {
     const eta = Date.now() + 60_000;
     await s.postAll([{ job_id: 'a' }, { job_id: 'b' }, { job_id: 'c', eta }]);
