@@ -1,6 +1,7 @@
 /** Jobs, groups and tasks as the API shows them. */
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
+import { nameOf } from '../queue/identity.ts';
 import { isFinished } from '../queue/queue.ts';
 import type { Group, Job, QueueStats } from '../queue/store.ts';
 import type { DatabaseLoad } from '../reports/limits.ts';
@@ -78,7 +79,7 @@ export function jobView(job: Job, payload: ReportPayload | null = payloadOf(job)
     finished_at: formatTime(job.finished_at),
     queue_ms: queueMs(job),
     run_ms: runMs(job),
-    worker: job.worker,
+    worker: job.worker === null ? null : nameOf(job.worker),
     cancel_requested: job.cancel_requested,
     result: result === null ? null : resultView(result),
   };

@@ -38,7 +38,7 @@ export interface Backoff {
 
 export interface WorkerOptions {
   readonly store: Store;
-  /** Told with its jobs, behind it a mark that is this worker's alone. */
+  /** Stands with its jobs in the store, behind it a mark that is this worker's alone. */
   readonly name: string;
   /** The queues it listens on; a function is asked before each claim. */
   readonly queues: readonly QueueLimit[] | (() => readonly QueueLimit[]);

@@ -11,12 +11,12 @@
  * While the store is away attempts go on: only the store says that a lease is lost, and it refuses what comes
  * too late.
  */
-import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Json } from '../util/json.ts';
 import { Attempt, toJson } from './attempt.ts';
 import { QueueError } from './errors.ts';
 import { PermanentError, type StopReason } from './handler.ts';
+import { identityOf } from './identity.ts';
 import type { ClaimedJob, ClaimRequest, Job, JobState, Lease, Outcome, Page } from './store.ts';
 import {
   type Backoff,
@@ -48,10 +48,7 @@ interface End {
 
 export class Worker {
   readonly #options: Required<Omit<WorkerOptions, 'onEvent'>> & Pick<WorkerOptions, 'onEvent'>;
-  /**
-   * What the store knows it by: its name and a mark of its own, since what is held under the name of another worker
-   * is not to be given back.
-   */
+  /** What the store knows it by. */
   readonly #identity: string;
   readonly #attempts = new Set<Attempt>();
   /** Handlers that have not returned, in all and by queue. */
@@ -91,7 +88,7 @@ export class Worker {
       random: Math.random,
       ...options,
     };
-    this.#identity = `${options.name}#${randomBytes(3).toString('hex')}`;
+    this.#identity = identityOf(options.name);
   }
 
   /** The jobs it holds now. */
