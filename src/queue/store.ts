@@ -104,7 +104,7 @@ export interface Job {
   readonly limit: string | null;
   readonly key: string | null;
   readonly key_concurrency: number | null;
-  /** Name of the worker that holds or held the last attempt. */
+  /** The worker that holds or held the last attempt, as it called itself when it claimed. */
   readonly worker: string | null;
   /** The last attempt's error, "" if none. Kept while in RETRY and STARTED again; "" on SUCCESS. */
   readonly error: string;
@@ -127,7 +127,7 @@ export interface ClaimedJob extends Job {
 }
 
 export interface ClaimRequest {
-  /** The worker's name, unique among running workers. */
+  /** What the worker is called: unique among running workers. (`Worker` puts a mark behind its name.) */
   readonly worker: string;
   /** The queues it listens on, with the most jobs it takes of each in this call. */
   readonly queues: readonly { readonly queue: string; readonly limit: number }[];
