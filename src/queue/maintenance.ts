@@ -33,6 +33,7 @@ export class Maintenance {
   readonly #running = new Set<Promise<void>>();
   #stopped = false;
   #storeWasAway = false;
+  #storeWasSlow = false;
   /** By `performance.now()`. */
   #graceEnds = 0;
 
@@ -64,11 +65,16 @@ export class Maintenance {
   async #recover(): Promise<void> {
     const { store, max_crashes = 3, grace_ms = 6_000 } = this.#options;
     try {
-      if (this.#storeWasAway) {
-        await store.ping();
-        this.#storeWasAway = false;
+      const asked = performance.now();
+      await store.ping();
+      // An answer that was long on its way tells of an outage, too: what the workers have to say was as long. Not where
+      // all answers are: there the dead would never be found.
+      const isSlow = performance.now() - asked > grace_ms / 2;
+      if (this.#storeWasAway || (isSlow && !this.#storeWasSlow)) {
         this.#graceEnds = performance.now() + grace_ms;
       }
+      this.#storeWasAway = false;
+      this.#storeWasSlow = isSlow;
       if (performance.now() < this.#graceEnds) return;
       const recovered = await store.recover({ max_crashes });
       const { requeued, poisoned, cancelled } = recovered;

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Maintenance, Queue } from '../../src/queue/index.ts';
-import type { Recovered } from '../../src/queue/store.ts';
+import type { Recovered, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { tempFolder } from '../support/folder.ts';
 import { until } from '../support/until.ts';
@@ -100,4 +101,55 @@ test('after the store was away workers can renew what has expired meanwhile; the
   await until('the dead one is found', () => recovered.length > 0);
   assert.deepEqual(recovered, ['dead']);
   assert.equal((await store.get('alive')).state, 'STARTED');
+});
+
+test('an answer that was long on its way counts as an outage, a store that is always slow does not', async (t) => {
+  let offset = 0;
+  const plain = await openSqliteStore({ path: ':memory:', clockOffset: () => offset });
+  t.after(() => plain.close());
+  const queue = new Queue(plain);
+  await queue.enqueueAll(
+    ['alive', 'dead'].map((job_id) => ({ job_id, task: 'task', queue: 'default', payload: null })),
+  );
+  const queues = [{ queue: 'default', limit: 2 }];
+  const { jobs } = await plain.claim({ worker: 'w', queues, limit: 2, lease_ms: 1_000 });
+  const [alive] = jobs;
+  assert.ok(alive);
+  const asked = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  let pings = 0;
+  const slow: Pick<Store, 'ping'> = {
+    ping: async () => {
+      pings += 1;
+      asked.resolve();
+      await gate.promise;
+      // Every later one is as slow.
+      if (pings > 1) await delay(110);
+      await plain.ping();
+    },
+  };
+  const store = new Proxy(plain, {
+    get(target, name) {
+      const value: unknown = Reflect.get(slow, name) ?? Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const recovered: string[] = [];
+  const maintenance = new Maintenance({
+    store,
+    sweep_ms: 1,
+    grace_ms: 200,
+    onRecovered: ({ requeued }) => recovered.push(...requeued.map(({ job_id }) => job_id)),
+  });
+  maintenance.start();
+  t.after(() => maintenance.stop());
+  await asked.promise;
+  offset += 1_001;
+  await delay(110);
+  gate.resolve();
+  // In the same moment what the worker had to say comes through.
+  assert.deepEqual((await plain.renew([{ lease: alive.lease }], 600_000)).lost, []);
+  await until('the dead one is found', () => recovered.length > 0);
+  assert.ok(pings > 1);
+  assert.deepEqual(recovered, ['dead']);
 });

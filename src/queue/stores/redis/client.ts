@@ -247,7 +247,10 @@ export class ScriptClient {
       throw failure(error, this.where);
     }
     const [verdict, clock, ...rest] = evaluated.reply;
-    this.#ahead_ms = Number(clock) - sent_at;
+    // The server read its clock in between. Never more than the truth: what is late for us must be late there.
+    const least = Number(clock) - performance.now();
+    const most = Number(clock) - sent_at;
+    this.#ahead_ms = Math.min(Math.max(this.#ahead_ms, least), most);
     switch (String(verdict)) {
       case 'ok':
         return { answers: this.#accept(rest), missing: evaluated.missing };
@@ -365,11 +368,10 @@ async function opened(
     for (;;) {
       try {
         if (client.status === 'wait' || client.status === 'end') await client.connect();
-        const sent_at = performance.now();
         const reply = await client.eval(OPENING, 1, key, crypto.randomUUID(), VERSION);
         const [id, version, clock] = reply as readonly unknown[];
         refuseNewer(Number(version));
-        return { store_id: String(id), ahead_ms: Number(clock) - sent_at };
+        return { store_id: String(id), ahead_ms: Number(clock) - performance.now() };
       } catch (error) {
         if (error instanceof QueueError) throw error;
         keepReason(error, keep);
