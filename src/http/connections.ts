@@ -68,23 +68,19 @@ export class Connections {
     app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   }
 
-  /**
-   * A signal that aborts when the client of this response goes away or the server closes. Call `done` when
-   * the work is over.
-   */
-  signal(response: ServerResponse): { readonly signal: AbortSignal; done(): void } {
+  /** Work that may wait: its signal aborts when the client of this response goes away or the server closes. */
+  async waiting<T>(response: ServerResponse, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const controller = new AbortController();
     const abort = () => controller.abort();
     this.#waits.add(controller);
     response.once('close', abort);
     if (this.#closing || response.destroyed) abort();
-    return {
-      signal: controller.signal,
-      done: () => {
-        this.#waits.delete(controller);
-        response.off('close', abort);
-      },
-    };
+    try {
+      return await work(controller.signal);
+    } finally {
+      this.#waits.delete(controller);
+      response.off('close', abort);
+    }
   }
 
   /** For Fastify's `clientErrorHandler`: what came was no HTTP request, or not one in time. */

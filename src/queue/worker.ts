@@ -326,7 +326,6 @@ export class Worker {
     attempt.signal.throwIfAborted();
     if (performance.now() - attempt.held_at < Math.min(max_age_ms, lease_ms / 10)) return;
     for (;;) {
-      attempt.signal.throwIfAborted();
       let asked = performance.now();
       // While the store is away nobody can tell; what has been done so far is worth waiting for.
       const renewed = await this.#persist(() => {

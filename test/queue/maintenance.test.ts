@@ -4,10 +4,11 @@ import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Maintenance, Queue } from '../../src/queue/index.ts';
-import type { Recovered, Store } from '../../src/queue/store.ts';
+import type { Recovered } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { tempFolder } from '../support/folder.ts';
 import { until } from '../support/until.ts';
+import { storeWith } from './store-with.ts';
 
 test('expired leases are recovered and old jobs forgotten, again and again, until it is stopped', async (t) => {
   let offset = 0;
@@ -118,7 +119,7 @@ test('an answer that was long on its way counts as an outage, a store that is al
   const asked = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   let pings = 0;
-  const slow: Pick<Store, 'ping'> = {
+  const store = storeWith(plain, {
     ping: async () => {
       pings += 1;
       asked.resolve();
@@ -126,12 +127,6 @@ test('an answer that was long on its way counts as an outage, a store that is al
       // Every later one is as slow.
       if (pings > 1) await delay(110);
       await plain.ping();
-    },
-  };
-  const store = new Proxy(plain, {
-    get(target, name) {
-      const value: unknown = Reflect.get(slow, name) ?? Reflect.get(target, name);
-      return typeof value === 'function' ? value.bind(target) : value;
     },
   });
   const recovered: string[] = [];

@@ -6,6 +6,7 @@ import type { Hint, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { tempFolder } from '../support/folder.ts';
 import { until } from '../support/until.ts';
+import { storeWith } from './store-with.ts';
 
 const JOB = { task: 'task', queue: 'default', payload: null };
 
@@ -49,13 +50,7 @@ function counted(store: Store) {
       };
     },
   };
-  const spy = new Proxy(store, {
-    get(target, name) {
-      const own: unknown = Reflect.get(counting, name) ?? Reflect.get(target, name);
-      return typeof own === 'function' ? own.bind(target) : own;
-    },
-  });
-  return { counts, queue: new Queue(spy) };
+  return { counts, queue: new Queue(storeWith(store, counting)) };
 }
 
 test('a waiter hears of the end, also if it had ended before', async (t) => {

@@ -19,6 +19,7 @@ import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { retryDelay } from '../../src/queue/worker.ts';
 import { tempFolder } from '../support/folder.ts';
 import { until } from '../support/until.ts';
+import { storeWith } from './store-with.ts';
 
 const JOB = { task: 'task', queue: 'default', payload: null };
 
@@ -76,18 +77,6 @@ async function setup(t: TestContext, busy_timeout_ms = 10_000): Promise<Place> {
 /** Runs until its signal is aborted, and then throws the reason. */
 function untilAborted(_job: ClaimedJob, { signal }: HandlerContext): Promise<Json> {
   return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-}
-
-/** The store with some calls of a test's own. */
-function storeWith(store: Store, calls: Partial<Store>): Store {
-  return new Proxy(store, {
-    get(target, name) {
-      const own: unknown = Reflect.get(calls, name);
-      if (own !== undefined) return own;
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
 }
 
 test('a job runs with what was posted, and its result is kept', async (t) => {

@@ -112,10 +112,7 @@ export class Session {
       ...(known.replacement === null
         ? []
         : [serialize.parse({ text: known.replacement, types: [...known.parameters] })]),
-      bindMessage(args, known.parameters, known.formats),
-      serialize.execute(),
-      serialize.sync(),
-      serialize.query(ENDING),
+      ...running(args, known.parameters, known.formats),
     );
     return this.#soon(() => this.#isDescribedAs(known.description));
   }
@@ -207,13 +204,7 @@ export class Session {
     form: RowForm | null,
   ): void {
     this.#wire.form = form;
-    this.#send(
-      2,
-      bindMessage(args, parameters, formats),
-      serialize.execute(),
-      serialize.sync(),
-      serialize.query(ENDING),
-    );
+    this.#send(2, ...running(args, parameters, formats));
   }
 
   /** The rows until the server says that they are complete. Throws what the server says otherwise. */
@@ -383,6 +374,20 @@ function describing(sql: string, parameters: readonly number[]): readonly Buffer
     serialize.parse({ text: sql, types: [...parameters] }),
     serialize.describe({ type: 'S' }),
     serialize.sync(),
+  ];
+}
+
+/** Runs what was parsed last, to the end of the transaction. */
+function running(
+  args: readonly Argument[],
+  parameters: readonly number[],
+  formats: readonly number[],
+): readonly Buffer[] {
+  return [
+    bindMessage(args, parameters, formats),
+    serialize.execute(),
+    serialize.sync(),
+    serialize.query(ENDING),
   ];
 }
 

@@ -1,8 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { ServerResponse } from 'node:http';
 import { QueueError } from '../../queue/errors.ts';
 import { isFinished } from '../../queue/queue.ts';
-import type { Job } from '../../queue/store.ts';
 import { ApiError } from '../errors.ts';
 import { flagOf, toReportRequest, waitOf } from '../requests.ts';
 import { GroupParams, GroupRequest, PurgeQuery, WaitQuery } from '../schemas.ts';
@@ -26,7 +24,7 @@ export function groupRoutes(app: App, context: RouteContext): void {
     const group = { group_id, ...(concurrency ? { concurrency } : {}) };
     const stored = await enqueue(() => queue.enqueueAll(posted, group));
     if (timeout_ms === null) return success(postedGroupView(group_id, stored));
-    await waitForGroup(context, stored, timeout_ms, reply.raw);
+    await connections.waiting(reply.raw, (signal) => waitForEnd(context, stored, timeout_ms, signal));
     try {
       return success(groupView(await queue.group(group_id)));
     } catch (error) {
@@ -45,7 +43,7 @@ export function groupRoutes(app: App, context: RouteContext): void {
       const timeout_ms = waitOf(request.query.wait);
       const group = await queue.group(group_id);
       if (timeout_ms === null) return success(groupView(group));
-      await waitForGroup(context, group.jobs, timeout_ms, reply.raw);
+      await connections.waiting(reply.raw, (signal) => waitForEnd(context, group.jobs, timeout_ms, signal));
       return success(groupView(await queue.group(group_id)));
     },
   );
@@ -56,33 +54,16 @@ export function groupRoutes(app: App, context: RouteContext): void {
     async (request, reply) => {
       const { group_id } = request.params;
       request.subject = { group_id };
-      const { signal, done } = connections.signal(reply.raw);
-      try {
+      await connections.waiting(reply.raw, async (signal) => {
         if (flagOf(request.query.purge)) await purge(context, group_id, signal);
         else {
           const { jobs } = await queue.cancelGroup(group_id);
           await waitForEnd(context, jobs, context.cancel_wait_ms, signal);
         }
-        return success(true);
-      } finally {
-        done();
-      }
+      });
+      return success(true);
     },
   );
-}
-
-async function waitForGroup(
-  context: RouteContext,
-  jobs: readonly Job[],
-  timeout_ms: number,
-  response: ServerResponse,
-): Promise<void> {
-  const { signal, done } = context.connections.signal(response);
-  try {
-    await waitForEnd(context, jobs, timeout_ms, signal);
-  } finally {
-    done();
-  }
 }
 
 /** Two jobs of one id cannot be active at once; which two they are, the store does not know. */

@@ -49,12 +49,10 @@ export function jobRoutes(app: App, context: RouteContext): void {
       request.subject = { job_id };
       const timeout_ms = waitOf(request.query.wait);
       if (timeout_ms === null) return success(jobStatusView(await queue.get(job_id)));
-      const { signal, done } = connections.signal(reply.raw);
-      try {
-        return success(jobStatusView(await queue.wait(job_id, { timeout_ms, signal })));
-      } finally {
-        done();
-      }
+      const job = await connections.waiting(reply.raw, (signal) =>
+        queue.wait(job_id, { timeout_ms, signal }),
+      );
+      return success(jobStatusView(job));
     },
   );
 
@@ -64,14 +62,11 @@ export function jobRoutes(app: App, context: RouteContext): void {
     async (request, reply) => {
       const { job_id } = request.params;
       request.subject = { job_id };
-      const { signal, done } = connections.signal(reply.raw);
-      try {
+      await connections.waiting(reply.raw, async (signal) => {
         if (flagOf(request.query.purge)) await purge(context, job_id, signal);
         else await waitForEnd(context, [await queue.cancel(job_id)], context.cancel_wait_ms, signal);
-        return success(true);
-      } finally {
-        done();
-      }
+      });
+      return success(true);
     },
   );
 

@@ -47,14 +47,11 @@ async function waitForPosted(
   timeout_ms: number,
   response: ServerResponse,
 ): Promise<Job> {
-  const { signal, done } = connections.signal(response);
   try {
-    return await queue.wait(job.job_id, { timeout_ms, signal });
+    return await connections.waiting(response, (signal) => queue.wait(job.job_id, { timeout_ms, signal }));
   } catch (error) {
     if (error instanceof QueueError && ['store_unavailable', 'unknown_job'].includes(error.code)) return job;
     throw error;
-  } finally {
-    done();
   }
 }
 

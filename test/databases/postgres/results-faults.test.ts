@@ -4,8 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { suite, type TestContext, test } from 'node:test';
 import type { Chunk } from '../../../src/databases/database.ts';
 import { DatabaseError } from '../../../src/databases/errors.ts';
-import { proxy } from '../../support/proxy.ts';
-import { execute, freshDatabase, type Service, servers } from '../../support/services.ts';
+import { execute, freshDatabase, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import { never } from '../support.ts';
 import {
@@ -18,6 +17,7 @@ import {
   numbers,
   openResults,
   options,
+  proxied,
   quiet,
   reader,
   rejection,
@@ -34,19 +34,6 @@ async function checkNothing(t: TestContext, dsn: string, results: Awaited<Return
   assert.equal((await results.write(numbers(3), options('a'))).rows, 3);
   assert.equal((await results.write(numbers(MANY), options('a'))).rows, MANY);
   assert.deepEqual(await tables(client), ['results_a']);
-}
-
-/** A results backend behind a proxy, and the address of the server itself. */
-async function proxied(t: TestContext, server: Service) {
-  const dsn = await freshDatabase(t, server);
-  const { hostname, port } = new URL(dsn);
-  const wire = await proxy(t, { host: hostname, port: Number(port) });
-  const results = await openResults(t, wire.through(dsn), {
-    patience_ms: 250,
-    connect_timeout_ms: 3_000,
-    doubt_ms: 1_500,
-  });
-  return { dsn, wire, results };
 }
 
 /** Waits until a session that is silent has been looked at, and again some time later. */

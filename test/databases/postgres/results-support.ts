@@ -16,6 +16,8 @@ import {
   type PostgresResults,
   type PostgresResultsOptions,
 } from '../../../src/databases/postgres/results.ts';
+import { proxy } from '../../support/proxy.ts';
+import { freshDatabase, type Service } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import { closing, writeOptions } from '../support.ts';
 
@@ -27,6 +29,24 @@ export async function openResults(
   const results = await openPostgresResults({ name: 'reports', dsn, ...options });
   closing(t, () => results.close());
   return results;
+}
+
+/** A results backend behind a proxy, and the address of the server itself. */
+export async function proxied(
+  t: TestContext,
+  server: Service,
+  options: Partial<PostgresResultsOptions> = {},
+) {
+  const dsn = await freshDatabase(t, server);
+  const { hostname, port } = new URL(dsn);
+  const wire = await proxy(t, { host: hostname, port: Number(port) });
+  const results = await openResults(t, wire.through(dsn), {
+    patience_ms: 250,
+    connect_timeout_ms: 3_000,
+    doubt_ms: 1_500,
+    ...options,
+  });
+  return { dsn, wire, results };
 }
 
 /** A connection of the test's own, to look at what is there. */

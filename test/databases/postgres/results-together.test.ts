@@ -8,7 +8,6 @@ import { Pool } from '../../../src/databases/postgres/pool.ts';
 import { smallResult } from '../../../src/databases/postgres/results-small.ts';
 import { Together } from '../../../src/databases/postgres/results-together.ts';
 import { clientConfig } from '../../../src/util/postgres/dsn.ts';
-import { proxy } from '../../support/proxy.ts';
 import { freshDatabase, type Service, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import { closing, never } from '../support.ts';
@@ -22,6 +21,7 @@ import {
   numbers,
   openResults,
   options,
+  proxied,
   reader,
   rejection,
   tables,
@@ -105,13 +105,7 @@ for (const server of servers('postgres')) {
     });
 
     test('the connection breaks in the commit: published over another one, once', async (t) => {
-      const dsn = await freshDatabase(t, server);
-      const { hostname, port } = new URL(dsn);
-      const wire = await proxy(t, { host: hostname, port: Number(port) });
-      const results = await openResults(t, wire.through(dsn), {
-        patience_ms: 250,
-        connect_timeout_ms: 3_000,
-      });
+      const { dsn, wire, results } = await proxied(t, server, { doubt_ms: 15_000 });
       await results.write(numbers(1), options('first'));
       const client = await reader(t, dsn);
       for (const [round, end] of (['cut', 'terminate'] as const).entries()) {

@@ -20,7 +20,8 @@ export interface PoolOptions extends ConnectionOptions {
 export class Pool {
   readonly #options: PoolOptions;
   readonly #idle: Connection[] = [];
-  #waiting: readonly Waiting[] = [];
+  /** In the order in which they came. */
+  readonly #waiting = new Set<Waiting>();
   /** Those in use and those being made. */
   #busy = 0;
   /** Counted up when all that were made before are of no use any more. */
@@ -78,19 +79,20 @@ export class Pool {
     const { promise, resolve, reject } = Promise.withResolvers<Connection>();
     const milliseconds = this.#options.connect_timeout_ms;
     const timer = setTimeout(() => {
-      this.#waiting = this.#waiting.filter((other) => other !== waiting);
+      this.#waiting.delete(waiting);
       reject(StoreUnavailable(`no connection was free within ${milliseconds / 1000} s`));
     }, milliseconds);
     const waiting: Waiting = { resolve, reject, timer };
-    this.#waiting = [...this.#waiting, waiting];
+    this.#waiting.add(waiting);
     return promise;
   }
 
   /** Takes the first off the line: whoever does must settle it. */
   #next(): Waiting | undefined {
-    const [next, ...others] = this.#waiting;
-    this.#waiting = others;
-    clearTimeout(next?.timer);
+    const [next] = this.#waiting;
+    if (next === undefined) return undefined;
+    this.#waiting.delete(next);
+    clearTimeout(next.timer);
     return next;
   }
 
