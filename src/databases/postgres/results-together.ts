@@ -98,17 +98,24 @@ export class Together {
     const { pool, closing, openCatalog } = this.#options;
     let catalog: Catalog;
     let client: pg.Client;
+    const earlier = new Set(this.#waiting);
     this.#connecting += 1;
     try {
       catalog = await openCatalog();
       client = await pool.acquire(closing);
     } catch (error) {
-      for (const item of this.#take(this.#waiting.length)) item.reject(error);
+      // What has come since is left for a connection that is begun after it: this one may have been broken before.
+      const failed = this.#waiting.filter((item) => earlier.has(item));
+      this.#waiting = this.#waiting.filter((item) => !earlier.has(item));
+      for (const item of failed) {
+        item.sent();
+        item.reject(error);
+      }
       return;
     } finally {
       this.#connecting -= 1;
     }
-    const group = this.#take(GROUP).map((item) => {
+    const group = this.#take().map((item) => {
       const [name = ''] = catalog.namesOf(item.small.draft.owner.job_id);
       return { ...item, name };
     });
@@ -130,8 +137,8 @@ export class Together {
     }
   }
 
-  #take(most: number): readonly Item[] {
-    const group = this.#waiting.splice(0, most);
+  #take(): readonly Item[] {
+    const group = this.#waiting.splice(0, GROUP);
     for (const { sent } of group) sent();
     return group;
   }

@@ -1,6 +1,7 @@
 /** Small results of first attempts, which share transactions: each is published or not, whatever becomes of the others. */
 import assert from 'node:assert/strict';
 import { suite, type TestContext, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { Catalog } from '../../../src/databases/postgres/catalog.ts';
 import { Guard } from '../../../src/databases/postgres/guard.ts';
@@ -152,6 +153,31 @@ for (const server of servers('postgres')) {
       assert.equal((await large).rows, MANY);
       assert.equal((await kept).rows, 2);
       assert.deepEqual(await catalogued(client), ['results_first', 'results_kept', 'results_large']);
+    });
+
+    test('a connection that was being made for another breaks: one is made for those that came later', async (t) => {
+      const { dsn, wire } = await proxied(t, server);
+      // No connection is kept, and one that breaks is not tried once more without TLS.
+      const results = await openResults(t, `${wire.through(dsn)}?sslmode=disable`, { max_idle: 0 });
+      await results.write(numbers(1), options('before'));
+      await until('only the connection for upkeep is left', () => wire.connections === 1);
+      wire.freeze();
+      const stop = new AbortController();
+      const first = rejection(results.write(numbers(1), options('first', { signal: stop.signal })));
+      await until('a connection is being made', () => wire.connections > 1);
+      stop.abort(new Error('no longer'));
+      assert.match(String(await first), /no longer/);
+      const confirmed = new Gate();
+      const second = results.write(
+        numbers(2),
+        options('second', { confirm: async () => confirmed.reached.resolve() }),
+      );
+      await confirmed.reached.promise;
+      await setImmediate(); // now it waits for the connection that is being made
+      wire.cut();
+      wire.thaw();
+      assert.equal((await second).rows, 2);
+      assert.equal(await count(await reader(t, dsn), 'results_second'), 2);
     });
 
     test('while there is no connection to be had, no more wait for one than results', async (t) => {
