@@ -92,8 +92,8 @@ export class Reports implements ReportService, Handler {
       if (requests[index]?.db !== undefined || task.db.length === 1) continue;
       for (const db of task.db) choices.add(db);
     }
-    const isLimited = [...choices].some((db) => limited.has(db));
-    return new Room(isLimited ? await loadOf(store, [...choices]) : [], random);
+    const asked = [...choices].filter((db) => limited.has(db));
+    return new Room(asked.length > 0 ? await loadOf(store, asked) : [], random);
   }
 
   #planOne(request: ReportRequest, task: ResolvedTask, room: Room, index: number): PostedJob {

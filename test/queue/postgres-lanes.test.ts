@@ -59,6 +59,36 @@ for (const server of newest) {
     assert.deepEqual(await ask(2), [[], eta]);
   });
 
+  test(`thousands that wait when a limit is first set keep their order; others are posted in between: ${server.name}`, {
+    skip: server.skip,
+  }, async (t) => {
+    const s = new Subject(await open(t, await freshDatabase(t, server), 'dungbeetle'));
+    const of = (count: number, prefix: string) =>
+      range(count, prefix).map((id) => newJob(id, { limit: 'l' }));
+    await s.store.enqueue(of(2_500, 'early-'));
+    const running = await s.claim(3);
+    await s.store.enqueue([newJob('plain')]);
+    const late = of(20, 'late-').map((job) => s.store.enqueue([job]));
+    await Promise.all([s.store.limit('l', 5), ...late]);
+    assert.deepEqual(await s.store.limits(['l']), [
+      { limit: 'l', concurrency: 5, running: 3, waiting: 2_517 },
+    ]);
+    assert.deepEqual(await s.claimIds(), ['early-3', 'early-4', 'plain']);
+    assert.deepEqual(await s.claimIds(), []);
+    for (const job of running) await s.succeed(job);
+    assert.deepEqual(await s.claimIds(), ['early-5', 'early-6', 'early-7']);
+    await s.store.limit('l', null);
+    // The last ones came together: in whatever order.
+    const ran: string[] = [];
+    for (let round = 0; round < 100 && ran.length < 2_512; round += 1) ran.push(...(await s.claimIds(300)));
+    assert.deepEqual(ran.slice(0, 2_492), range(2_500, 'early-').slice(8));
+    assert.deepEqual(ran.slice(2_492).toSorted(), range(20, 'late-').toSorted());
+    // What is posted now ties nothing again.
+    await s.post('open', { limit: 'l' });
+    assert.deepEqual(await s.claimIds(), ['open']);
+    assert.deepEqual((await s.store.limits(['l']))[0]?.running, 2_518);
+  });
+
   test(`of hundreds that a limit held up the next in order is always the next to run: ${server.name}`, {
     skip: server.skip,
   }, async (t) => {

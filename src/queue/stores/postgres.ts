@@ -36,7 +36,7 @@ import { asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from '.
 import { type Happened, Hints } from './postgres/hints.ts';
 import { checkSchema, migrate } from './postgres/migrate.ts';
 import { Pool } from './postgres/pool.ts';
-import { columns, isPlain, Posting } from './postgres/posting.ts';
+import { columns, Posting } from './postgres/posting.ts';
 import { type ClaimedRow, type JobRow, toClaimedJob, toJob } from './postgres/rows.ts';
 import { type Listed, type Statements, statementsOf } from './postgres/statements.ts';
 
@@ -63,6 +63,8 @@ export interface PostgresStoreOptions {
 
 /** How many jobs one step of `prune` deletes: other calls come in between. */
 const PRUNED_PER_STEP = 1_000;
+/** How many jobs one step ties to a limit that is about to have a concurrency. */
+const TIED_PER_STEP = 1_000;
 /** How many jobs a listing looks at in one step. */
 const WINDOW = 2_000;
 /**
@@ -160,17 +162,19 @@ class PostgresStore implements Store {
     this.#checkOpen();
     const [first] = jobs;
     if (first === undefined) return [];
-    if (group !== undefined || !jobs.every(isPlain)) return this.#enqueueTied(jobs, order, group);
-    const accepted =
+    const isPlain = group === undefined && jobs.every((job) => this.#posting.isPlain(job));
+    if (!isPlain) return this.#enqueueTied(jobs, order, group);
+    const verdicts =
       jobs.length === 1 ? [await this.#posting.one(first)] : await this.#posting.post(jobs, false);
+    if (verdicts.includes('limited')) return this.#enqueueTied(jobs, order, group);
     // Of a batch that was refused each has either none or, if it is active itself, is the reason.
-    if (jobs.length > 1 && accepted.every((one) => one === null)) {
+    if (jobs.length > 1 && verdicts.every((verdict) => verdict === 'active')) {
       throw JobActive(await this.#firstActive(jobs));
     }
     return jobs.map((job, index) => {
-      const one = accepted[index] ?? null;
-      if (one === null) throw JobActive(job.job_id);
-      return asPosted(job, one.seq, one.now, null, false);
+      const verdict = verdicts[index];
+      if (typeof verdict !== 'object') throw JobActive(job.job_id);
+      return asPosted(job, verdict.seq, verdict.now, null, false);
     });
   }
 
@@ -409,8 +413,23 @@ class PostgresStore implements Store {
 
   async limit(limit: string, concurrency: number | null): Promise<void> {
     checkLimit(limit, concurrency);
-    const [ready] = await this.#row<[ready: boolean]>(this.#sql.setLimit, [limit, concurrency]);
+    if (concurrency !== null) await this.#tieAhead(limit);
+    const [ready] = await this.#row<[ready: boolean]>(this.#sql.setLimit, [
+      limit,
+      concurrency,
+      this.#clockOffset(),
+    ]);
+    this.#posting.isLimited(limit, concurrency !== null);
     this.#hints.tell({ ready });
+  }
+
+  /** Other calls come in between: a limit may be given its first concurrency while very many jobs wait that name it. */
+  async #tieAhead(limit: string): Promise<void> {
+    let after: number | null = 0;
+    while (after !== null) {
+      const values: unknown[] = [limit, after, TIED_PER_STEP, this.#clockOffset()];
+      [after] = await this.#row<[last: number | null]>(this.#sql.tieAhead, values);
+    }
   }
 
   async prune({
@@ -459,8 +478,8 @@ class PostgresStore implements Store {
   }
 
   async states(job_ids: readonly string[]): Promise<readonly (JobState | null)[]> {
-    const rows = await this.#pool.call<[state: JobState | null]>(this.#sql.states, [job_ids]);
-    return rows.map(([state]) => state);
+    const [states] = await this.#row<[states: (JobState | null)[]]>(this.#sql.states, [job_ids]);
+    return states;
   }
 
   async group(group_id: string): Promise<Group> {
@@ -538,6 +557,7 @@ class PostgresStore implements Store {
     const rows = await this.#pool.call<Row>(this.#sql.limits, [limits]);
     return limits.map((limit, index) => {
       const [concurrency, running, waiting] = rows[index] ?? [null, 0, 0];
+      this.#posting.isLimited(limit, concurrency !== null);
       return { limit, concurrency, running, waiting };
     });
   }

@@ -7,6 +7,7 @@ import {
   listen,
   named,
   newJob,
+  QUEUE,
   range,
   rejects,
   type Subject,
@@ -151,6 +152,86 @@ export function limits({ each, shared }: Suites): void {
     assert.deepEqual(await s.claimIds(), []);
     await s.post('removed', elsewhere);
     assert.deepEqual(await s.claimIds(), ['me-k-3', 'me-k-4', 'me-k-5']);
+  });
+
+  each(
+    'a limit that is set counts what runs, holds what waits, in order, and what is tried again',
+    async (s) => {
+      await s.postAll(limited(9, 'db', 'job-', { retries: 5 }));
+      await s.postAll([
+        { job_id: 'later', limit: 'db', eta: Date.now() + HOUR },
+        { job_id: 'high', limit: 'db', priority: 1 },
+        { job_id: 'last', limit: 'db' },
+        { job_id: 'other', limit: 'other' },
+        { job_id: 'child', limit: 'db', after: [{ job_id: 'job-0' }] },
+      ]);
+      const running = await s.claim(4);
+      assert.deepEqual(ids(running), ['high', 'job-0', 'job-1', 'job-2']);
+      await s.retryLater(named(running, 'job-1'), 1_000);
+      await s.store.release([named(running, 'job-2').lease]);
+      await s.store.cancel('job-8');
+      const [before] = await s.store.limits(['db']);
+      assert.deepEqual([before?.running, before?.waiting], [2, 10]);
+      await s.store.limit('db', 2);
+      const [after] = await s.store.limits(['db']);
+      assert.deepEqual(after, { limit: 'db', concurrency: 2, running: 2, waiting: 10 });
+      assert.deepEqual(await s.claimIds(), ['other']);
+      await s.succeed(named(running, 'high'));
+      assert.deepEqual(await s.claimIds(), ['job-2']);
+      await s.retryLater(named(running, 'job-0'), HOUR);
+      s.advance(2_000);
+      assert.deepEqual(await s.claimIds(), ['job-3']);
+      assert.deepEqual(await s.claimIds(), []);
+      assert.deepEqual(
+        (await s.store.limits(['db'])).map(({ running, waiting }) => [running, waiting]),
+        [[2, 9]],
+      );
+    },
+  );
+
+  shared('a limit that is set while others post, claim and end jobs holds from then on', async (s) => {
+    const stores = [s.store, await s.connect(), await s.connect()];
+    for (const limit of range(4, 'limit-')) {
+      const jobs = limited(12, limit, `${limit}-`, { retries: 100 });
+      const posting = Promise.all(jobs.map((job, n) => stores[n % 3]?.enqueue([newJob(job.job_id, job)])));
+      let isSet = false;
+      const retrying = new Set<string>();
+      const work = async (store: Store) => {
+        while (!isSet) {
+          const queues = [{ queue: QUEUE, limit: 3 }];
+          const { jobs } = await store.claim({ worker: 'w', queues, limit: 3, lease_ms: LEASE_MS });
+          for (const { job_id, lease } of jobs) {
+            retrying.add(job_id);
+            await store.finish([{ lease, outcome: { state: 'RETRY', error: 'not now', delay_ms: 0 } }]);
+          }
+        }
+      };
+      const working = stores.map(work);
+      await until('some were tried again', () => retrying.size > 2);
+      await s.store.limit(limit, 2);
+      isSet = true;
+      await Promise.all([posting, ...working]);
+      assert.deepEqual(await s.store.limits([limit]), [{ limit, concurrency: 2, running: 0, waiting: 12 }]);
+      const ran: string[] = [];
+      while (ran.length < 12) {
+        const claimed = await Promise.all(
+          stores.map((store) =>
+            store.claim({
+              worker: 'w',
+              queues: [{ queue: QUEUE, limit: 9 }],
+              limit: 9,
+              lease_ms: LEASE_MS,
+            }),
+          ),
+        );
+        const held = claimed.flatMap(({ jobs }) => jobs);
+        assert.ok(held.length >= 1 && held.length <= 2, `${held.length} run at once`);
+        ran.push(...ids(held));
+        for (const job of held) await s.succeed(job);
+      }
+      assert.equal(new Set(ran).size, 12);
+      assert.deepEqual(await s.store.limits([limit]), [{ limit, concurrency: 2, running: 0, waiting: 0 }]);
+    }
   });
 
   each('a limit holds until it is set anew, whether or not jobs name it', async (s) => {

@@ -13,15 +13,13 @@ export interface Posted {
   readonly now: number;
 }
 
+/** `active`: its id is. `limited`: its limit, or that of another of its batch, has a concurrency; nothing was posted. */
+export type Verdict = Posted | 'active' | 'limited';
+
 interface Single {
   readonly job: CheckedJob;
-  resolve(posted: Posted | null): void;
+  resolve(verdict: Verdict): void;
   reject(error: unknown): void;
-}
-
-/** Whether a job has nothing to do with others. */
-export function isPlain(job: CheckedJob): boolean {
-  return job.after.length === 0 && job.limit === null && job.key === null;
 }
 
 export class Posting {
@@ -29,6 +27,8 @@ export class Posting {
   readonly #hints: Hints;
   readonly #sql: Statements;
   readonly #clockOffset: () => number;
+  /** Limits that had a concurrency when last heard of. The server knows better; who asks it in vain asks twice. */
+  readonly #limited = new Set<string>();
   #singles: Single[] = [];
   #posting: Promise<void> | undefined;
   #last: Promise<unknown> | undefined;
@@ -40,28 +40,47 @@ export class Posting {
     this.#clockOffset = clockOffset;
   }
 
-  /** Posts plain jobs, and tells of them: null for each whose id is active. Unless `each`, none of them is posted then. */
-  async post(jobs: readonly CheckedJob[], each: boolean): Promise<readonly (Posted | null)[]> {
-    const [row] = await this.#call<[indexes: number[], seqs: number[], now: number]>(this.#sql.post, [
+  /** Whether a job has nothing to do with others, as far as is known here. */
+  isPlain({ after, key, limit }: CheckedJob): boolean {
+    return after.length === 0 && key === null && (limit === null || !this.#limited.has(limit));
+  }
+
+  /** What was heard of a limit. */
+  isLimited(limit: string, hasConcurrency: boolean): void {
+    if (hasConcurrency) this.#limited.add(limit);
+    else this.#limited.delete(limit);
+  }
+
+  /** Posts plain jobs, and tells of them. Unless `each`, none of them is posted if one is active. */
+  async post(jobs: readonly CheckedJob[], each: boolean): Promise<readonly Verdict[]> {
+    type Row = [indexes: number[] | null, seqs: number[] | null, now: number | null, limits: string[]];
+    const [row] = await this.#call<Row>(this.#sql.post, [
       ...columns(jobs),
+      jobs.map(({ limit }) => limit),
       each,
       this.#clockOffset(),
     ]);
     if (row === undefined) throw new Error('a post gave no answer');
-    const [indexes, seqs, now] = row;
-    const posted = jobs.map((): Posted | null => null);
-    for (const [at, index] of indexes.entries()) posted[index - 1] = { seq: seqs[at] ?? 0, now };
-    return posted;
+    const [indexes, seqs, now, limits] = row;
+    for (const limit of limits) this.isLimited(limit, true);
+    if (indexes === null || seqs === null || now === null) return jobs.map(() => 'limited');
+    const verdicts = jobs.map((): Verdict => 'active');
+    for (const [at, index] of indexes.entries()) verdicts[index - 1] = { seq: seqs[at] ?? 0, now };
+    return verdicts;
   }
 
-  async #postOne(job: CheckedJob): Promise<Posted | null> {
-    const [row] = await this.#call<[seq: number | null, now: number]>(this.#sql.postOne, [
+  async #postOne(job: CheckedJob): Promise<Verdict> {
+    type Row = [seq: number | null, now: number, isLimited: boolean];
+    const [row] = await this.#call<Row>(this.#sql.postOne, [
       ...columnsOf(job),
+      job.limit,
       this.#clockOffset(),
     ]);
     if (row === undefined) throw new Error('a post gave no answer');
-    const [seq, now] = row;
-    return seq === null ? null : { seq, now };
+    const [seq, now, isLimited] = row;
+    if (isLimited && job.limit !== null) this.isLimited(job.limit, true);
+    if (seq === null) return isLimited ? 'limited' : 'active';
+    return { seq, now };
   }
 
   async #call<Row extends readonly unknown[]>(sql: string, values: readonly unknown[]): Promise<Row[]> {
@@ -79,10 +98,10 @@ export class Posting {
 
   /**
    * Posts a plain job, together with others that come while one such call is under way: each has its own verdict, and
-   * all wait for the disk once. Null: its id is active.
+   * all wait for the disk once.
    */
-  one(job: CheckedJob): Promise<Posted | null> {
-    const { promise, resolve, reject } = Promise.withResolvers<Posted | null>();
+  one(job: CheckedJob): Promise<Verdict> {
+    const { promise, resolve, reject } = Promise.withResolvers<Verdict>();
     this.#singles.push({ job, resolve, reject });
     this.#last = promise;
     this.#posting ??= this.#postSingles();
@@ -115,20 +134,30 @@ export class Posting {
 
   async #postAll(batch: readonly Single[]): Promise<void> {
     const [first] = batch;
+    let verdicts: readonly Verdict[];
     try {
-      const posted =
+      verdicts =
         batch.length === 1 && first !== undefined
           ? [await this.#postOne(first.job)]
           : await this.post(
               batch.map(({ job }) => job),
               true,
             );
-      for (const [index, { resolve }] of batch.entries()) resolve(posted[index] ?? null);
     } catch (error) {
       if (error instanceof QueueError || batch.length === 1) throw error;
       // One of them is at fault: the others are not to suffer for it.
       await Promise.all(batch.map((single) => this.#postAll([single]).catch(single.reject)));
+      return;
     }
+    if (batch.length === 1 || !verdicts.includes('limited')) {
+      for (const [index, { resolve }] of batch.entries()) resolve(verdicts[index] ?? 'active');
+      return;
+    }
+    const singles = Map.groupBy(batch, ({ job }) => this.isPlain(job));
+    for (const { resolve } of singles.get(false) ?? []) resolve('limited');
+    await Promise.all(
+      (singles.get(true) ?? []).map((single) => this.#postAll([single]).catch(single.reject)),
+    );
   }
 
   /** No id twice: the second of them is to hear of the first. */

@@ -9,7 +9,7 @@
  * inside a transaction, and a pooler may hand each call to another session.
  *
  * There is one lock, `lock_ties()`, for all that ties jobs to each other: pools of slots (groups with a concurrency,
- * limits, keys), dependencies, groups, and what people do to jobs. It is taken before any row is locked. The plain way of
+ * limits that have one, keys), dependencies, groups, and what people do to jobs. It is taken before any row is locked. The plain way of
  * a job goes without it: post, claim (SKIP LOCKED), renew and finish lock nothing but rows of their own. A row of
  * `waiting` or `leases` says whether its job is `tied`; a job that is becomes part of what the lock guards.
  */
@@ -209,14 +209,26 @@ CREATE TYPE ended AS (
 );
 `;
 
+/**
+ * A limit without a concurrency ties nothing: its jobs are plain, and say in `open_limit` where they count. When it is
+ * given one they are tied (see set_limit); from then on no job is plain that names it.
+ */
+const OPEN_LIMITS = `
+ALTER TABLE waiting ADD COLUMN open_limit text COLLATE "C";
+ALTER TABLE leases ADD COLUMN open_limit text COLLATE "C";
+`;
+
 const LEASES_TIED = `
 -- Tells at once that there are none, as is most often so. Its condition is written so that no other search fits it.
 CREATE INDEX leases_tied ON leases (tied) WHERE tied::integer > 0;
 `;
 
-/** They replace those that came with earlier versions. */
+/** Those of an earlier version came third; whichever are there, the last migration replaces them. */
+const EARLIER_FUNCTIONS = '';
+
 const FUNCTIONS = [
   'DROP FUNCTION IF EXISTS claim_plain;',
+  'DROP FUNCTION IF EXISTS set_limit(text, bigint);',
   LANES,
   ENDING,
   POSTING,
@@ -227,4 +239,9 @@ const FUNCTIONS = [
 ].join('\n');
 
 /** Each runs in a transaction with the store's schema as its search_path. */
-export const MIGRATIONS: readonly string[] = [TABLES, LEASES_TIED, FUNCTIONS];
+export const MIGRATIONS: readonly string[] = [
+  TABLES,
+  LEASES_TIED,
+  EARLIER_FUNCTIONS,
+  [OPEN_LIMITS, FUNCTIONS].join('\n'),
+];

@@ -21,8 +21,8 @@ export type Listed = keyof typeof LISTED;
 const SQL = {
   now: 'SELECT @now_ms($1)',
 
-  post: 'SELECT indexes, seqs, now_at FROM @post($1, $2, $3, $4, $5, $6, $7, $8, $9)',
-  postOne: 'SELECT seq, now_at FROM @post_one($1, $2, $3, $4, $5, $6, $7, $8)',
+  post: 'SELECT indexes, seqs, now_at, limits FROM @post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)',
+  postOne: 'SELECT seq, now_at, is_limited FROM @post_one($1, $2, $3, $4, $5, $6, $7, $8, $9)',
   postTied: `
     SELECT verdict, which, seqs, cancelled, now_at, ready, finished
     FROM @post_tied($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
@@ -41,7 +41,8 @@ const SQL = {
   purgeGroup: 'SELECT verdict, stopped, ready, finished FROM @purge_group($1, $2)',
   pause: 'SELECT @pause($1)',
   resume: 'SELECT @resume($1)',
-  setLimit: 'SELECT ready FROM @set_limit($1, $2)',
+  tieAhead: 'SELECT @tie_ahead($1, $2, $3, $4)',
+  setLimit: 'SELECT ready FROM @set_limit($1, $2, $3)',
   prune: 'SELECT @prune($1, $2, $3, $4)',
   sumUp: 'SELECT @sum_up($1)',
   // What was claimed stays in the indexes that claims read until it is vacuumed away.
@@ -56,11 +57,7 @@ const SQL = {
   newestJob: `
     SELECT ${COLUMNS} FROM @all_jobs WHERE seq = (SELECT seq FROM @jobs WHERE job_id = $1 ORDER BY run DESC LIMIT 1)`,
   jobBySeq: `SELECT ${COLUMNS} FROM @all_jobs WHERE seq = $1`,
-  states: `
-    SELECT j.state FROM unnest($1::text[]) WITH ORDINALITY i (job_id, index) LEFT JOIN LATERAL (
-      SELECT a.state FROM @all_jobs a
-      WHERE a.seq = (SELECT seq FROM @jobs n WHERE n.job_id = i.job_id ORDER BY run DESC LIMIT 1)
-    ) j ON true ORDER BY i.index`,
+  states: 'SELECT @states_of($1)',
   newestGroup: `
     SELECT seq, group_id, concurrency, created_at, unfinished FROM @groups
     WHERE group_id = $1 AND NOT forgotten ORDER BY seq DESC LIMIT 1`,
@@ -116,9 +113,18 @@ const SQL = {
     SELECT q.queue, @oldest_ready(q.queue, now.ms), now.ms FROM unnest($1::text[]) q (queue), (SELECT @now_ms($2) AS ms) now
     WHERE NOT EXISTS (SELECT 1 FROM @paused_queues p WHERE p.queue = q.queue)`,
   pausedQueues: 'SELECT queue FROM @paused_queues',
+  // In one look: a job that goes from one table to the other is in one of them.
   limits: `
-    SELECT p.capacity, coalesce(p.taken, 0), coalesce(p.unfinished - p.taken, 0)
-    FROM unnest($1::text[]) WITH ORDINALITY l (name, index) LEFT JOIN @pools p ON p.kind = 'limit' AND p.name = l.name
+    WITH open AS (
+      SELECT open_limit AS name, count(*) AS running, 0 AS waiting FROM @leases WHERE open_limit = ANY ($1) GROUP BY 1
+      UNION ALL SELECT open_limit, 0, count(*) FROM @waiting WHERE open_limit = ANY ($1) GROUP BY 1
+    )
+    SELECT p.capacity, coalesce(p.taken, 0) + coalesce(o.running, 0),
+      coalesce(p.unfinished - p.taken, 0) + coalesce(o.waiting, 0)
+    FROM unnest($1::text[]) WITH ORDINALITY l (name, index)
+    LEFT JOIN @pools p ON p.kind = 'limit' AND p.name = l.name
+    LEFT JOIN (SELECT name, sum(running)::bigint AS running, sum(waiting)::bigint AS waiting FROM open GROUP BY 1) o
+      ON o.name = l.name
     ORDER BY l.index`,
 } as const;
 

@@ -134,14 +134,74 @@ BEGIN
   DELETE FROM paused_queues WHERE queue = p_queue;
 END`,
   ),
+  // Ties plain jobs that wait to the limit that they name: the first p_most after p_after. Gives the last; null: none.
+  helper(
+    'tie_waiting(p_limit text, p_pool bigint, p_after bigint, p_most integer, p_now bigint) RETURNS bigint',
+    `
+DECLARE
+  w waiting;
+  v_jobs waiting[] := '{}';
+  v_last bigint;
+BEGIN
+  FOR w IN
+    SELECT * FROM waiting WHERE open_limit = p_limit AND seq > p_after ORDER BY seq LIMIT p_most FOR UPDATE
+  LOOP
+    v_last := w.seq;
+    w.limit_pool := p_pool;
+    w.tied := true;
+    w.open_limit := NULL;
+    v_jobs := v_jobs || w;
+  END LOOP;
+  UPDATE waiting t SET hold = e.hold, turn_at = e.turn_at, turn = e.turn, limit_pool = e.limit_pool, tied = e.tied,
+    open_limit = e.open_limit
+  FROM enter_all(v_jobs, p_now) e WHERE t.seq = e.seq;
+  UPDATE pools SET unfinished = unfinished + cardinality(v_jobs) WHERE pool = p_pool;
+  RETURN v_last;
+END`,
+  ),
+  // The same of those that run: all of them.
+  helper(
+    'tie_running(p_limit text, p_pool bigint) RETURNS void',
+    `
+DECLARE
+  v_fences bigint[];
+BEGIN
+  -- In the order in which heartbeats lock them.
+  WITH locked AS (SELECT fence FROM leases WHERE open_limit = p_limit ORDER BY fence FOR UPDATE)
+  SELECT array_agg(fence) INTO v_fences FROM locked;
+  UPDATE leases SET limit_pool = p_pool, tied = true, open_limit = NULL WHERE fence = ANY (v_fences);
+  UPDATE pools SET taken = taken + cardinality(v_fences), unfinished = unfinished + cardinality(v_fences)
+  WHERE pool = p_pool AND v_fences IS NOT NULL;
+END`,
+  ),
+  // What set_limit would do to all that waits, ahead of it and step by step, where there is much.
   entry(
-    'set_limit(p_limit text, p_concurrency bigint, OUT ready boolean)',
+    'tie_ahead(p_limit text, p_after bigint, p_most integer, p_offset bigint) RETURNS bigint',
+    `
+BEGIN
+  PERFORM lock_ties();
+  IF NOT EXISTS (SELECT 1 FROM waiting WHERE open_limit = p_limit AND seq > p_after) THEN RETURN NULL; END IF;
+  RETURN tie_waiting(p_limit, pool_of('limit', p_limit), p_after, p_most, now_ms(p_offset));
+END`,
+  ),
+  entry(
+    // Processes of earlier versions, which may still run, give no offset.
+    'set_limit(p_limit text, p_concurrency bigint, p_offset bigint DEFAULT 0, OUT ready boolean)',
     `
 DECLARE
   v_pool bigint;
 BEGIN
   PERFORM lock_ties();
   v_pool := pool_of('limit', p_limit);
+  IF p_concurrency IS NOT NULL AND EXISTS (SELECT 1 FROM pools WHERE pool = v_pool AND capacity IS NULL) THEN
+    PERFORM lock_open_limits(true);
+    -- Some may be on their way from one table to the other: one look at both sees each of them.
+    WHILE EXISTS (SELECT 1 FROM waiting WHERE open_limit = p_limit)
+      OR EXISTS (SELECT 1 FROM leases WHERE open_limit = p_limit) LOOP
+      PERFORM tie_waiting(p_limit, v_pool, 0, NULL, now_ms(p_offset));
+      PERFORM tie_running(p_limit, v_pool);
+    END LOOP;
+  END IF;
   PERFORM set_capacity(v_pool, p_concurrency);
   PERFORM forget_pool(v_pool);
   ready := noted('ready');

@@ -46,9 +46,10 @@ BEGIN
       )) RETURNING *
     ), started AS (
       INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
-        attempt, failures, crashes, tied, job_id, queue, worker, error)
+        attempt, failures, crashes, tied, job_id, queue, worker, error, open_limit)
       SELECT nextval('fences'), g.seq, p_now + p_lease_ms, p_now, g.due_at, g.place, 0, 0, 0, g.priority, g.attempt + 1,
-        g.failures, g.crashes, g.tied, (SELECT job_id FROM jobs j WHERE j.seq = g.seq), g.queue, p_worker, g.error
+        g.failures, g.crashes, g.tied, (SELECT job_id FROM jobs j WHERE j.seq = g.seq), g.queue, p_worker, g.error,
+        g.open_limit
       FROM (SELECT * FROM gone ORDER BY due_at, place) g
       RETURNING fence, queue
     ), tallied AS (
@@ -303,19 +304,19 @@ BEGIN
           WHERE hold = 0 AND w.queue = q.queue AND priority = v_priority AND due_at <= v_now
           ORDER BY due_at, place LIMIT q.jobs FOR UPDATE SKIP LOCKED
         ) c ORDER BY c.due_at, c.place LIMIT p_limit
-      )) RETURNING queue, seq, due_at, place, attempt, failures, crashes, retrying, tied, error
+      )) RETURNING queue, seq, due_at, place, attempt, failures, crashes, retrying, tied, error, open_limit
     ), claimed AS (
       SELECT nextval('fences') AS fence, g.queue, g.due_at, g.place, g.attempt + 1 AS attempt, g.failures, g.crashes,
-        g.retrying, g.tied, g.error, j.*
+        g.retrying, g.tied, g.error, g.open_limit, j.*
       FROM (SELECT * FROM gone ORDER BY due_at, place) g, LATERAL (
         SELECT seq, job_id, task, payload, eta, retries, group_id, parents, limit_name, key, key_concurrency, created_at
         FROM jobs x WHERE x.seq = g.seq OFFSET 0
       ) j
     ), started AS (
       INSERT INTO leases (fence, seq, expires_at, started_at, due_at, place, group_pool, limit_pool, key_pool, priority,
-        attempt, failures, crashes, tied, job_id, queue, worker, error)
+        attempt, failures, crashes, tied, job_id, queue, worker, error, open_limit)
       SELECT fence, seq, v_now + p_lease_ms, v_now, due_at, place, 0, 0, 0, v_priority, attempt, failures, crashes, tied,
-        job_id, queue, p_worker, error
+        job_id, queue, p_worker, error, open_limit
       FROM claimed
     ), tallied AS (
       INSERT INTO tallies (queue, state, jobs)

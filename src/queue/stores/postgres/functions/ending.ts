@@ -167,6 +167,7 @@ BEGIN
   w.queue := l.queue;
   w.worker := l.worker;
   w.error := l.error;
+  w.open_limit := l.open_limit;
   w := enter(w, p_now);
   INSERT INTO waiting SELECT w.*;
   PERFORM tally(l.queue, 'STARTED', CASE WHEN p_retrying THEN 'RETRY' ELSE 'PENDING' END);

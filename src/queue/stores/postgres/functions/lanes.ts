@@ -28,6 +28,21 @@ BEGIN
   PERFORM pg_advisory_xact_lock((1684368999::bigint << 32) | 'store'::regclass::oid::bigint);
 END`,
   ),
+  // Held by posts of plain jobs that name limits, shared, from before they look whether these have a concurrency; alone
+  // by whoever gives one to a limit that has none. Whoever needs both locks takes lock_ties() first.
+  helper(
+    'lock_open_limits(p_alone boolean) RETURNS void',
+    `
+DECLARE
+  v_lock bigint := (1684368998::bigint << 32) | 'store'::regclass::oid::bigint;
+BEGIN
+  IF p_alone THEN
+    PERFORM pg_advisory_xact_lock(v_lock);
+  ELSE
+    PERFORM pg_advisory_xact_lock_shared(v_lock);
+  END IF;
+END`,
+  ),
   `CREATE OR REPLACE FUNCTION now_ms(p_offset bigint) RETURNS bigint LANGUAGE sql AS
    'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + p_offset';`,
   // What a call has done, for its answer; forgotten at the end of the transaction.

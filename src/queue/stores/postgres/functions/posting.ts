@@ -34,15 +34,32 @@ BEGIN
 END`,
   ),
 
-  // Jobs without parents, group, limit and key. Those whose ids are active are left out, and unless p_each then all are.
-  // Gives the indexes of those posted, from 1, and their seqs.
-  entry(
-    `post(p_ids text[], p_tasks text[], p_queues text[], p_payloads text[], p_priorities integer[], p_etas bigint[],
-       p_retries bigint[], p_each boolean, p_offset bigint, OUT indexes integer[], OUT seqs bigint[], OUT now_at bigint)`,
+  // Those of the limits that have a concurrency. The others have none until the end.
+  helper(
+    'limited(p_limits text[]) RETURNS text[]',
     `
 DECLARE
-  v_runs integer[] := next_runs(p_ids);
+  v_limits text[] := array_remove(p_limits, NULL);
 BEGIN
+  IF cardinality(v_limits) = 0 THEN RETURN '{}'; END IF;
+  PERFORM lock_open_limits(false);
+  RETURN ARRAY(SELECT DISTINCT name FROM pools WHERE kind = 'limit' AND name = ANY (v_limits) AND capacity IS NOT NULL);
+END`,
+  ),
+
+  // Jobs without parents, group and key. Those whose ids are active are left out, and unless p_each then all are. Gives the
+  // indexes of those posted, from 1, and their seqs. If some of the limits have a concurrency nothing is posted.
+  entry(
+    `post(p_ids text[], p_tasks text[], p_queues text[], p_payloads text[], p_priorities integer[], p_etas bigint[],
+       p_retries bigint[], p_limits text[], p_each boolean, p_offset bigint, OUT indexes integer[], OUT seqs bigint[],
+       OUT now_at bigint, OUT limits text[])`,
+    `
+DECLARE
+  v_runs integer[];
+BEGIN
+  limits := limited(p_limits);
+  IF cardinality(limits) > 0 THEN RETURN; END IF;
+  v_runs := next_runs(p_ids);
   now_at := now_ms(p_offset);
   IF NOT p_each AND 0 = ANY (v_runs) THEN
     indexes := '{}';
@@ -51,16 +68,16 @@ BEGIN
   END IF;
   WITH given AS (
     SELECT nextval('places') AS seq, g.*, greatest(coalesce(g.eta, 0), now_at) AS due_at FROM (
-      SELECT * FROM unnest(p_ids, p_tasks, p_queues, p_payloads, p_priorities, p_etas, p_retries, v_runs)
-        WITH ORDINALITY u (job_id, task, queue, payload, priority, eta, retries, run, index)
+      SELECT * FROM unnest(p_ids, p_tasks, p_queues, p_payloads, p_priorities, p_etas, p_retries, p_limits, v_runs)
+        WITH ORDINALITY u (job_id, task, queue, payload, priority, eta, retries, limit_name, run, index)
       WHERE u.run > 0 ORDER BY u.index
     ) g
   ), posted AS (
-    INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at)
-    SELECT seq, job_id, run, task, queue, payload, priority, eta, retries, now_at FROM given
+    INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at, limit_name)
+    SELECT seq, job_id, run, task, queue, payload, priority, eta, retries, now_at, limit_name FROM given
   ), waits AS (
-    INSERT INTO waiting (seq, queue, hold, priority, due_at, place, turn_at, turn)
-    SELECT seq, queue, 0, priority, due_at, seq, due_at, seq FROM given
+    INSERT INTO waiting (seq, queue, hold, priority, due_at, place, turn_at, turn, open_limit)
+    SELECT seq, queue, 0, priority, due_at, seq, due_at, seq, limit_name FROM given
   ), tallied AS (
     INSERT INTO tallies (queue, state, jobs) SELECT queue, 'PENDING', count(*) FROM given GROUP BY queue
   )
@@ -68,24 +85,27 @@ BEGIN
 END`,
   ),
 
-  // The same for one job, in fewer steps: most posts are of one. Null: its id is active.
+  // The same for one job, in fewer steps: most posts are of one. Null: its id is active, or its limit has a concurrency.
   entry(
     `post_one(p_id text, p_task text, p_queue text, p_payload text, p_priority integer, p_eta bigint, p_retries bigint,
-       p_offset bigint, OUT seq bigint, OUT now_at bigint)`,
+       p_limit text, p_offset bigint, OUT seq bigint, OUT now_at bigint, OUT is_limited boolean)`,
     `
 DECLARE
-  v_run integer := (next_runs(ARRAY[p_id]))[1];
+  v_run integer;
 BEGIN
+  is_limited := p_limit IS NOT NULL AND cardinality(limited(ARRAY[p_limit])) > 0;
+  IF is_limited THEN RETURN; END IF;
+  v_run := (next_runs(ARRAY[p_id]))[1];
   IF v_run = 0 THEN RETURN; END IF;
   now_at := now_ms(p_offset);
   seq := nextval('places');
   WITH posted AS (
-    INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at)
-    VALUES (post_one.seq, p_id, v_run, p_task, p_queue, p_payload, p_priority, p_eta, p_retries, post_one.now_at)
+    INSERT INTO jobs (seq, job_id, run, task, queue, payload, priority, eta, retries, created_at, limit_name)
+    VALUES (post_one.seq, p_id, v_run, p_task, p_queue, p_payload, p_priority, p_eta, p_retries, post_one.now_at, p_limit)
   ), waits AS (
-    INSERT INTO waiting (seq, queue, hold, priority, due_at, place, turn_at, turn)
+    INSERT INTO waiting (seq, queue, hold, priority, due_at, place, turn_at, turn, open_limit)
     VALUES (post_one.seq, p_queue, 0, p_priority, greatest(coalesce(p_eta, 0), post_one.now_at), post_one.seq,
-      greatest(coalesce(p_eta, 0), post_one.now_at), post_one.seq)
+      greatest(coalesce(p_eta, 0), post_one.now_at), post_one.seq, p_limit)
   )
   INSERT INTO tallies (queue, state, jobs) VALUES (p_queue, 'PENDING', 1);
 END`,

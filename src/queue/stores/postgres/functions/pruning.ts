@@ -1,4 +1,4 @@
-/** What time does: old jobs and groups are forgotten, sums are summed up. And sums that are read. */
+/** What time does: old jobs and groups are forgotten, sums are summed up. And what is read often. */
 import { entry } from './define.ts';
 
 export const PRUNING = [
@@ -59,6 +59,18 @@ BEGIN
   WITH summed AS (DELETE FROM tallies RETURNING queue, state, jobs)
   INSERT INTO tallies (queue, state, jobs)
   SELECT queue, state, sum(jobs) FROM summed GROUP BY 1, 2 HAVING sum(jobs) <> 0;
+END`,
+  ),
+  // In the order of the ids; null: there is no such job.
+  entry(
+    'states_of(p_ids text[]) RETURNS text[]',
+    `
+BEGIN
+  RETURN ARRAY(
+    SELECT (
+      SELECT a.state FROM all_jobs a WHERE a.seq = (SELECT seq FROM jobs n WHERE n.job_id = i.job_id ORDER BY run DESC LIMIT 1)
+    ) FROM unnest(p_ids) WITH ORDINALITY i (job_id, index) ORDER BY i.index
+  );
 END`,
   ),
   // Since when the oldest job of a queue that is ready is due.

@@ -26,7 +26,7 @@ BEGIN
     FROM unnest(p_fences, p_ids, p_attempts, p_states, p_errors, p_results, p_delays)
       WITH ORDINALITY e (fence, job_id, attempt, state, error, result, delay, index),
     LATERAL (
-      SELECT seq, due_at, place, started_at, fence, priority, attempt, failures, cancel_requested, queue, worker,
+      SELECT seq, due_at, place, started_at, fence, priority, attempt, failures, cancel_requested, queue, worker, open_limit,
         x.ctid AS row
       FROM leases x
       WHERE x.fence = e.fence AND x.job_id = e.job_id AND x.attempt = e.attempt AND NOT x.tied FOR UPDATE
@@ -41,9 +41,9 @@ BEGIN
     FROM ended WHERE state <> 'RETRY'
   ), again AS (
     INSERT INTO waiting (seq, due_at, place, turn_at, turn, fence, started_at, priority, attempt, failures, hold, retrying,
-      queue, worker, error)
+      queue, worker, error, open_limit)
     SELECT seq, v_now + delay, place, v_now + delay, place, fence, started_at, priority, attempt, failures + 1, 0, true,
-      queue, worker, last_error
+      queue, worker, last_error, open_limit
     FROM ended WHERE state = 'RETRY'
   ), tallied AS (
     INSERT INTO tallies (queue, state, jobs)
