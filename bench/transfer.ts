@@ -57,7 +57,16 @@ try {
   }
 
   console.error('the whole server …');
-  await benchServer({ folder, source: dsns.source.postgres, results: dsns.backend.postgres });
+  await benchServer({
+    folder,
+    source: dsns.source.postgres,
+    results: dsns.backend.postgres,
+    stores: {
+      SQLite: 'type = "sqlite"',
+      Redis: redisStore(),
+      Postgres: `type = "postgres"\ndsn = "${dsns.queue}"`,
+    },
+  });
 
   async function pair(from: SourceEngine, to: BackendEngine): Promise<Record<string, string>> {
     const ours: CopyFigures[] = [];
@@ -107,21 +116,37 @@ try {
 }
 process.exit(ended.code());
 
+/** The address of a server that was started or named. */
+function dsn(variable: string): string {
+  const found = servers.environment[variable] ?? process.env[variable];
+  if (found === undefined) throw new Error(`no ${variable}: there is no such server`);
+  return found;
+}
+
+function redisStore(): string {
+  const { host, username, password, pathname } = new URL(dsn('TEST_REDIS_URL'));
+  return [
+    'type = "redis"',
+    `addresses = ["${host}"]`,
+    `username = "${username}"`,
+    `password = "${password}"`,
+    `db = ${pathname.slice(1) || 0}`,
+    'prefix = "dungbeetle-bench"',
+  ].join('\n');
+}
+
 async function makeDatabases() {
-  const dsn = (variable: string) => {
-    const found = servers.environment[variable] ?? process.env[variable];
-    if (found === undefined) throw new Error(`no ${variable}: there is no such server`);
-    return found;
-  };
   const admin = {
     postgres: dsn('TEST_POSTGRES_15_DSN'),
     mysql: dsn('TEST_MARIADB_DSN'),
     clickhouse: dsn('TEST_CLICKHOUSE_DSN'),
   };
   for (const each of Object.values(admin)) {
-    for (const name of ['bench_source', 'bench_results']) await execute(each, `CREATE DATABASE ${name}`);
+    for (const name of ['bench_source', 'bench_results', 'bench_queue'])
+      await execute(each, `CREATE DATABASE ${name}`);
   }
   return {
+    queue: databaseOf(admin.postgres, 'bench_queue'),
     source: {
       postgres: databaseOf(admin.postgres, 'bench_source'),
       mysql: databaseOf(admin.mysql, 'bench_source'),

@@ -12,9 +12,26 @@ export interface ServerBench {
   readonly folder: string;
   readonly source: string;
   readonly results: string;
+  /** What the queue is on, and the `[job_queue.state]` that says so. */
+  readonly stores: Readonly<Record<string, string>>;
 }
 
-export async function benchServer({ folder, source, results }: ServerBench): Promise<void> {
+interface Round {
+  readonly requests: 'one request each' | 'two requests each';
+  readonly at_once: number;
+  readonly jobs: number;
+}
+
+const WARMING_UP: Round = { requests: 'one request each', at_once: 10, jobs: 500 };
+const ROUNDS: readonly Round[] = [
+  { requests: 'one request each', at_once: 1, jobs: 300 },
+  { requests: 'one request each', at_once: 10, jobs: 3_000 },
+  { requests: 'two requests each', at_once: 10, jobs: 3_000 },
+  { requests: 'one request each', at_once: 10, jobs: 3_000 },
+  { requests: 'two requests each', at_once: 10, jobs: 3_000 },
+];
+
+export async function benchServer({ folder, source, results, stores }: ServerBench): Promise<void> {
   await execute(
     source,
     "CREATE TABLE one (id bigint PRIMARY KEY, name text, amount numeric); INSERT INTO one VALUES (1, 'one', 12.5)",
@@ -24,9 +41,12 @@ export async function benchServer({ folder, source, results }: ServerBench): Pro
     join(folder, 'sql', 'tasks.sql'),
     `-- name: one_row\nSELECT * FROM one WHERE id = $1;\n\n-- name: all_rows\n${QUERY};\n`,
   );
-  writeFileSync(
-    join(folder, 'config.toml'),
-    `worker_concurrency = 10
+  for (const [index, [name, store]] of Object.entries(stores).entries()) {
+    writeFileSync(
+      join(folder, 'config.toml'),
+      `worker_concurrency = 10
+[job_queue.state]
+${store}
 [db.source]
 type = "postgres"
 dsn = "${source}"
@@ -37,7 +57,13 @@ dsn = "${results}"
 unlogged = true
 max_idle = 10
 `,
-  );
+    );
+    await benchStore(folder, name, index === 0);
+  }
+}
+
+/** `withCopies`: large copies too, which are the same whatever the queue is on. */
+async function benchStore(folder: string, store: string, withCopies: boolean): Promise<void> {
   const server = new TestServer(['--server', '127.0.0.1:0'], { cwd: folder });
   const agent = new Agent({ keepAlive: true, maxSockets: 64 });
   const call = (method: string, path: string, body?: string) => send(agent, server.url + path, method, body);
@@ -50,14 +76,8 @@ max_idle = 10
   };
   try {
     await server.started();
-    for (const [requests, at_once, jobs] of [
-      ['one request each', 10, 500],
-      ['one request each', 1, 300],
-      ['one request each', 10, 3_000],
-      ['two requests each', 10, 3_000],
-      ['one request each', 10, 3_000],
-      ['two requests each', 10, 3_000],
-    ] as const) {
+    for (const round of [WARMING_UP, ...ROUNDS]) {
+      const { requests, at_once, jobs } = round;
       const times: number[] = [];
       let left = jobs;
       const begun = performance.now();
@@ -72,12 +92,12 @@ max_idle = 10
         }),
       );
       const rate = (jobs / (performance.now() - begun)) * 1000;
-      // The first round warms up.
-      if (jobs === 500) continue;
+      if (round === WARMING_UP) continue;
       console.log(
-        `one-row reports postgres → postgres over HTTP, ${at_once} at once, ${requests}: ${Math.round(rate)}/s, p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms`,
+        `one-row reports postgres → postgres over HTTP, the queue on ${store}, ${at_once} at once, ${requests}: ${Math.round(rate)}/s, p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms`,
       );
     }
+    if (!withCopies) return;
 
     const pings: number[] = [];
     let copying = true;
