@@ -15,6 +15,7 @@ import { databaseOf, execute } from '../test/support/services.ts';
 import { quantile } from './stats.ts';
 import type { CopyFigures, CopyRequest } from './transfer/copy.ts';
 import { type BackendEngine, fill, type SourceEngine } from './transfer/data.ts';
+import { benchResults } from './transfer/one-row.ts';
 import { benchServer } from './transfer/server.ts';
 import { copyByTools, insertOneByOne } from './transfer/tools.ts';
 
@@ -67,6 +68,11 @@ try {
       Postgres: `type = "postgres"\ndsn = "${dsns.queue}"`,
     },
   });
+  const alone = await benchResults(
+    sourceConfig('postgres', dsns.source.postgres),
+    backendConfig('postgres', dsns.backend.postgres, 'standard'),
+  );
+  console.log(`query and publication alone, without queue and HTTP, 10 at once: ${count(alone)}/s`);
 
   async function pair(from: SourceEngine, to: BackendEngine): Promise<Record<string, string>> {
     const ours: CopyFigures[] = [];

@@ -1,0 +1,56 @@
+/** One-row results without a queue and HTTP: asked for and published, as a worker does it. */
+import {
+  openResultsBackend,
+  openSource,
+  type ResultsConfig,
+  type SourceConfig,
+} from '../../src/databases/open.ts';
+
+const JOBS = 5_000;
+const AT_ONCE = 10;
+
+/** Gives how many a second; `source` has the table `one`. */
+export async function benchResults(source: SourceConfig, results: ResultsConfig): Promise<number> {
+  const from = await openSource(source);
+  const to = await openResultsBackend(results);
+  const first = Date.now();
+  const report = async (n: number): Promise<void> => {
+    const owner = {
+      job_id: `alone_${n}`,
+      task: 'one',
+      attempt: 1,
+      store_id: 'bench',
+      fence: first + n,
+      seq: n,
+    };
+    const limits = { max_rows: null, max_bytes: null };
+    const common = { owner, limits, signal: new AbortController().signal, onProgress: () => {} };
+    await using result = await from.query('SELECT * FROM one WHERE id = $1', ['1'], {
+      ...common,
+      accept: to.accepts,
+      onColumns: (columns) => to.checkColumns(columns),
+    });
+    await to.write(result, { ...common, ttl_ms: 3_600_000, confirm: async () => {} });
+  };
+  try {
+    let next = 0;
+    const run = async (jobs: number): Promise<number> => {
+      const end = next + jobs;
+      const begun = performance.now();
+      await Promise.all(
+        Array.from({ length: AT_ONCE }, async () => {
+          while (next < end) {
+            next += 1;
+            await report(next);
+          }
+        }),
+      );
+      return (jobs / (performance.now() - begun)) * 1000;
+    };
+    await run(500); // warm up
+    return await run(JOBS);
+  } finally {
+    await from.close();
+    await to.close();
+  }
+}
