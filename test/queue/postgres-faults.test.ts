@@ -154,6 +154,7 @@ for (const version of [1, 2, 3]) {
        ${version === 1 ? 'DROP INDEX dungbeetle.leases_tied;' : ''}
        ALTER TABLE dungbeetle.waiting DROP COLUMN open_limit;
        ALTER TABLE dungbeetle.leases DROP COLUMN open_limit;
+       ALTER TABLE dungbeetle.pools DROP COLUMN ties;
        CREATE OR REPLACE FUNCTION dungbeetle.now_ms(p_offset bigint) RETURNS bigint LANGUAGE plpgsql AS
          'BEGIN RAISE ''of an earlier version''; END'`,
       );

@@ -89,6 +89,43 @@ for (const server of newest) {
     assert.deepEqual((await s.store.limits(['l']))[0]?.running, 2_518);
   });
 
+  test(`a limit is set while others post and post: ${server.name}`, { skip: server.skip }, async (t) => {
+    const { store, connect } = await open(t, await freshDatabase(t, server), 'dungbeetle');
+    const other = await connect();
+    await other.enqueue(range(3_000, 'waits-').map((id) => newJob(id, { limit: 'l' })));
+    let isSet = false;
+    let posted = 3_000;
+    const posting = [store, other].map(async (each, n) => {
+      while (!isSet) {
+        await each.enqueue(range(100, `${n}-${posted}-`).map((id) => newJob(id, { limit: 'l' })));
+        posted += 100;
+      }
+    });
+    await store.limit('l', 5);
+    isSet = true;
+    await Promise.all(posting);
+    assert.deepEqual(await store.limits(['l']), [
+      { limit: 'l', concurrency: 5, running: 0, waiting: posted },
+    ]);
+  });
+
+  test(`posts of one moment keep their order, though one names a limit that was just set elsewhere: ${server.name}`, {
+    skip: server.skip,
+  }, async (t) => {
+    const { store, connect } = await open(t, await freshDatabase(t, server), 'dungbeetle');
+    await store.enqueue([newJob('first', { limit: 'l' })]);
+    await (await connect()).limit('l', 1);
+    const jobs = range(12).map((id, n) => newJob(id, { limit: n === 4 ? 'l' : null }));
+    const posted = (await Promise.all(jobs.map((job) => store.enqueue([job])))).flat();
+    const plain = posted.filter(({ limit }) => limit === null).map(({ seq }) => seq);
+    assert.equal(plain.length, 11);
+    assert.deepEqual(
+      plain,
+      plain.toSorted((one, another) => one - another),
+    );
+    assert.deepEqual((await store.limits(['l']))[0]?.waiting, 2);
+  });
+
   test(`of hundreds that a limit held up the next in order is always the next to run: ${server.name}`, {
     skip: server.skip,
   }, async (t) => {

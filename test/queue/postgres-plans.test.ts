@@ -109,6 +109,31 @@ for (const server of servers('postgres')) {
       assert.ok(reads <= most, `${call} reads ${reads} rows; with few jobs it was ${before}`);
     }
   });
+  test(`what waits under a limit without a concurrency makes nothing dearer: ${server.name}`, {
+    skip: server.skip,
+  }, async (t) => {
+    const subject = await ways(t, server);
+    await subject.store.limit('limited', 1);
+    const costs = async (id: string) => ({
+      posting: await subject.cost((store) => store.enqueue([newJob(`${id}-open`, { limit: 'open' })])),
+      claiming: await subject.cost((store) => claim(store, 1)),
+      limiting: await subject.cost((store) => store.limit(id, 3)),
+      limitingAgain: await subject.cost((store) => store.limit('limited', 2)),
+      reading: await subject.cost((store) => store.limits(['limited', 'unknown'])),
+      cancelling: await subject.cost((store) => store.cancel(`${id}-open`)),
+    });
+    const wait = (count: number, prefix: string) =>
+      subject.store.enqueue(range(count, prefix).map((id) => newJob(id, { limit: 'open' })));
+    await wait(40, 'few-');
+    const few = await costs('one');
+    await wait(3_000, 'many-');
+    const many = await costs('another');
+    for (const [call, { rows }] of Object.entries(many)) {
+      const before = few[call as keyof typeof few].rows;
+      assert.ok(rows <= before + 60, `${call} reads ${rows} rows; with few jobs it was ${before}`);
+    }
+  });
+
   for (const statistics of ['none', 'of empty tables']) {
     test(`what waits for slots makes nothing dearer, with statistics: ${statistics}: ${server.name}`, {
       skip: server.skip,

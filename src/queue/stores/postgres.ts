@@ -413,7 +413,7 @@ class PostgresStore implements Store {
 
   async limit(limit: string, concurrency: number | null): Promise<void> {
     checkLimit(limit, concurrency);
-    if (concurrency !== null) await this.#tieAhead(limit);
+    if (concurrency !== null) await this.#tie(limit);
     const [ready] = await this.#row<[ready: boolean]>(this.#sql.setLimit, [
       limit,
       concurrency,
@@ -424,11 +424,12 @@ class PostgresStore implements Store {
   }
 
   /** Other calls come in between: a limit may be given its first concurrency while very many jobs wait that name it. */
-  async #tieAhead(limit: string): Promise<void> {
-    let after: number | null = 0;
-    while (after !== null) {
-      const values: unknown[] = [limit, after, TIED_PER_STEP, this.#clockOffset()];
-      [after] = await this.#row<[last: number | null]>(this.#sql.tieAhead, values);
+  async #tie(limit: string): Promise<void> {
+    const [isNew] = await this.#row<[isNew: boolean]>(this.#sql.beginTying, [limit]);
+    let before: number | null = isNew ? Number.MAX_SAFE_INTEGER : null;
+    while (before !== null) {
+      const values: unknown[] = [limit, before, TIED_PER_STEP, this.#clockOffset()];
+      [before] = await this.#row<[first: number | null]>(this.#sql.tieSome, values);
     }
   }
 

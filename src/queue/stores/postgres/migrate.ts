@@ -38,6 +38,11 @@ async function version(connection: Connection, schema: string): Promise<number> 
 }
 
 async function apply(connection: Connection, schema: string): Promise<void> {
+  while (await applyNext(connection, schema));
+}
+
+/** Gives whether there is another one. */
+async function applyNext(connection: Connection, schema: string): Promise<boolean> {
   const name = quoteName(schema);
   await connection.script('BEGIN');
   try {
@@ -52,13 +57,14 @@ async function apply(connection: Connection, schema: string): Promise<void> {
        CREATE TABLE IF NOT EXISTS ${name}.migrations (version integer PRIMARY KEY, applied_at timestamptz NOT NULL)`,
     );
     // Somebody else may have been at it while we waited.
-    const applied = await version(connection, schema);
-    for (const [index, migration] of MIGRATIONS.entries()) {
-      if (index < applied) continue;
+    const next = (await version(connection, schema)) + 1;
+    const migration = MIGRATIONS[next - 1];
+    if (migration !== undefined) {
       await connection.script(migration);
-      await connection.query('INSERT INTO migrations VALUES ($1, now())', [index + 1]);
+      await connection.query('INSERT INTO migrations VALUES ($1, now())', [next]);
     }
     await connection.script('COMMIT');
+    return next < MIGRATIONS.length;
   } catch (error) {
     if (!connection.isLost) await connection.script('ROLLBACK').catch(() => connection.destroy());
     throw error;

@@ -155,9 +155,8 @@ export class Posting {
     }
     const singles = Map.groupBy(batch, ({ job }) => this.isPlain(job));
     for (const { resolve } of singles.get(false) ?? []) resolve('limited');
-    await Promise.all(
-      (singles.get(true) ?? []).map((single) => this.#postAll([single]).catch(single.reject)),
-    );
+    const plain = singles.get(true);
+    if (plain !== undefined) await this.#postAll(plain);
   }
 
   /** No id twice: the second of them is to hear of the first. */

@@ -211,12 +211,16 @@ CREATE TYPE ended AS (
 
 /**
  * A limit without a concurrency ties nothing: its jobs are plain, and say in `open_limit` where they count. When it is
- * given one they are tied (see set_limit); from then on no job is plain that names it.
+ * given one they are tied (see set_limit); from then on no job is plain that names it. Each is a migration by itself: one
+ * that waits for a table must not hold another, which those it waits for may be about to use.
  */
-const OPEN_LIMITS = `
-ALTER TABLE waiting ADD COLUMN open_limit text COLLATE "C";
-ALTER TABLE leases ADD COLUMN open_limit text COLLATE "C";
-`;
+const OPEN_LIMITS = [
+  'ALTER TABLE leases ADD COLUMN open_limit text COLLATE "C"',
+  'ALTER TABLE waiting ADD COLUMN open_limit text COLLATE "C"',
+  'CREATE INDEX waiting_open ON waiting (open_limit, seq) WHERE open_limit IS NOT NULL',
+  // Jobs that are posted now are tied although it has no capacity yet: it is about to have one.
+  'ALTER TABLE pools ADD COLUMN ties boolean NOT NULL DEFAULT false',
+];
 
 const LEASES_TIED = `
 -- Tells at once that there are none, as is most often so. Its condition is written so that no other search fits it.
@@ -238,10 +242,11 @@ const FUNCTIONS = [
   PRUNING,
 ].join('\n');
 
-/** Each runs in a transaction with the store's schema as its search_path. */
+/** Each runs in a transaction of its own with the store's schema as its search_path. */
 export const MIGRATIONS: readonly string[] = [
   TABLES,
   LEASES_TIED,
   EARLIER_FUNCTIONS,
-  [OPEN_LIMITS, FUNCTIONS].join('\n'),
+  ...OPEN_LIMITS,
+  FUNCTIONS,
 ];

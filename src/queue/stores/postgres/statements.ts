@@ -41,7 +41,8 @@ const SQL = {
   purgeGroup: 'SELECT verdict, stopped, ready, finished FROM @purge_group($1, $2)',
   pause: 'SELECT @pause($1)',
   resume: 'SELECT @resume($1)',
-  tieAhead: 'SELECT @tie_ahead($1, $2, $3, $4)',
+  beginTying: 'SELECT @begin_tying($1)',
+  tieSome: 'SELECT @tie_some($1, $2, $3, $4)',
   setLimit: 'SELECT ready FROM @set_limit($1, $2, $3)',
   prune: 'SELECT @prune($1, $2, $3, $4)',
   sumUp: 'SELECT @sum_up($1)',
@@ -113,19 +114,7 @@ const SQL = {
     SELECT q.queue, @oldest_ready(q.queue, now.ms), now.ms FROM unnest($1::text[]) q (queue), (SELECT @now_ms($2) AS ms) now
     WHERE NOT EXISTS (SELECT 1 FROM @paused_queues p WHERE p.queue = q.queue)`,
   pausedQueues: 'SELECT queue FROM @paused_queues',
-  // In one look: a job that goes from one table to the other is in one of them.
-  limits: `
-    WITH open AS (
-      SELECT open_limit AS name, count(*) AS running, 0 AS waiting FROM @leases WHERE open_limit = ANY ($1) GROUP BY 1
-      UNION ALL SELECT open_limit, 0, count(*) FROM @waiting WHERE open_limit = ANY ($1) GROUP BY 1
-    )
-    SELECT p.capacity, coalesce(p.taken, 0) + coalesce(o.running, 0),
-      coalesce(p.unfinished - p.taken, 0) + coalesce(o.waiting, 0)
-    FROM unnest($1::text[]) WITH ORDINALITY l (name, index)
-    LEFT JOIN @pools p ON p.kind = 'limit' AND p.name = l.name
-    LEFT JOIN (SELECT name, sum(running)::bigint AS running, sum(waiting)::bigint AS waiting FROM open GROUP BY 1) o
-      ON o.name = l.name
-    ORDER BY l.index`,
+  limits: 'SELECT concurrency, running, waiting FROM @limits_of($1)',
 } as const;
 
 export type Statements = Readonly<Record<keyof typeof SQL, string>> & {

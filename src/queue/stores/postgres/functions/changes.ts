@@ -134,19 +134,18 @@ BEGIN
   DELETE FROM paused_queues WHERE queue = p_queue;
 END`,
   ),
-  // Ties plain jobs that wait to the limit that they name: the first p_most after p_after. Gives the last; null: none.
+  // Ties plain jobs that wait to the limit that they name: the last p_most before p_before, so that claims, which lock the
+  // first ones, do not pass over any. Gives the first of them; null: there was none.
   helper(
-    'tie_waiting(p_limit text, p_pool bigint, p_after bigint, p_most integer, p_now bigint) RETURNS bigint',
+    'tie_waiting(p_limit text, p_pool bigint, p_before bigint, p_most integer, p_now bigint) RETURNS bigint',
     `
 DECLARE
   w waiting;
   v_jobs waiting[] := '{}';
-  v_last bigint;
 BEGIN
   FOR w IN
-    SELECT * FROM waiting WHERE open_limit = p_limit AND seq > p_after ORDER BY seq LIMIT p_most FOR UPDATE
+    SELECT * FROM waiting WHERE open_limit = p_limit AND seq < p_before ORDER BY seq DESC LIMIT p_most FOR UPDATE
   LOOP
-    v_last := w.seq;
     w.limit_pool := p_pool;
     w.tied := true;
     w.open_limit := NULL;
@@ -156,7 +155,7 @@ BEGIN
     open_limit = e.open_limit
   FROM enter_all(v_jobs, p_now) e WHERE t.seq = e.seq;
   UPDATE pools SET unfinished = unfinished + cardinality(v_jobs) WHERE pool = p_pool;
-  RETURN v_last;
+  RETURN v_jobs[cardinality(v_jobs)].seq;
 END`,
   ),
   // The same of those that run: all of them.
@@ -174,14 +173,28 @@ BEGIN
   WHERE pool = p_pool AND v_fences IS NOT NULL;
 END`,
   ),
-  // What set_limit would do to all that waits, ahead of it and step by step, where there is much.
+  // Before set_limit, where there may be much to tie: what is posted from now on is tied. False: so it is already.
   entry(
-    'tie_ahead(p_limit text, p_after bigint, p_most integer, p_offset bigint) RETURNS bigint',
+    'begin_tying(p_limit text) RETURNS boolean',
+    `
+DECLARE
+  v_pool bigint;
+BEGIN
+  PERFORM lock_ties();
+  v_pool := pool_of('limit', p_limit);
+  IF EXISTS (SELECT 1 FROM pools WHERE pool = v_pool AND capacity IS NOT NULL) THEN RETURN false; END IF;
+  PERFORM lock_open_limits(true);
+  UPDATE pools SET ties = true WHERE pool = v_pool;
+  RETURN true;
+END`,
+  ),
+  // Then what waits is, step by step, from the last to the first. Gives where the next step goes on; null: all are.
+  entry(
+    'tie_some(p_limit text, p_before bigint, p_most integer, p_offset bigint) RETURNS bigint',
     `
 BEGIN
   PERFORM lock_ties();
-  IF NOT EXISTS (SELECT 1 FROM waiting WHERE open_limit = p_limit AND seq > p_after) THEN RETURN NULL; END IF;
-  RETURN tie_waiting(p_limit, pool_of('limit', p_limit), p_after, p_most, now_ms(p_offset));
+  RETURN tie_waiting(p_limit, pool_of('limit', p_limit), p_before, p_most, now_ms(p_offset));
 END`,
   ),
   entry(
@@ -198,10 +211,11 @@ BEGIN
     -- Some may be on their way from one table to the other: one look at both sees each of them.
     WHILE EXISTS (SELECT 1 FROM waiting WHERE open_limit = p_limit)
       OR EXISTS (SELECT 1 FROM leases WHERE open_limit = p_limit) LOOP
-      PERFORM tie_waiting(p_limit, v_pool, 0, NULL, now_ms(p_offset));
+      PERFORM tie_waiting(p_limit, v_pool, 9223372036854775807, NULL, now_ms(p_offset));
       PERFORM tie_running(p_limit, v_pool);
     END LOOP;
   END IF;
+  UPDATE pools SET ties = false WHERE pool = v_pool AND ties;
   PERFORM set_capacity(v_pool, p_concurrency);
   PERFORM forget_pool(v_pool);
   ready := noted('ready');

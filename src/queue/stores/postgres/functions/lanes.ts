@@ -28,8 +28,8 @@ BEGIN
   PERFORM pg_advisory_xact_lock((1684368999::bigint << 32) | 'store'::regclass::oid::bigint);
 END`,
   ),
-  // Held by posts of plain jobs that name limits, shared, from before they look whether these have a concurrency; alone
-  // by whoever gives one to a limit that has none. Whoever needs both locks takes lock_ties() first.
+  // Held by posts of plain jobs that name limits, shared, from before they look whether these tie their jobs; alone by
+  // whoever makes a limit do so. Whoever needs both locks takes lock_ties() first.
   helper(
     'lock_open_limits(p_alone boolean) RETURNS void',
     `
@@ -319,7 +319,7 @@ END`,
     `
 BEGIN
   DELETE FROM pools
-  WHERE pool = p_pool AND unfinished = 0 AND (kind = 'key' OR (kind = 'limit' AND capacity IS NULL));
+  WHERE pool = p_pool AND unfinished = 0 AND (kind = 'key' OR (kind = 'limit' AND capacity IS NULL AND NOT ties));
 END`,
   ),
 ].join('\n');

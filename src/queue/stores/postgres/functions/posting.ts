@@ -34,7 +34,7 @@ BEGIN
 END`,
   ),
 
-  // Those of the limits that have a concurrency. The others have none until the end.
+  // Those of the limits whose jobs are tied. The others tie nothing until the end.
   helper(
     'limited(p_limits text[]) RETURNS text[]',
     `
@@ -43,12 +43,14 @@ DECLARE
 BEGIN
   IF cardinality(v_limits) = 0 THEN RETURN '{}'; END IF;
   PERFORM lock_open_limits(false);
-  RETURN ARRAY(SELECT DISTINCT name FROM pools WHERE kind = 'limit' AND name = ANY (v_limits) AND capacity IS NOT NULL);
+  RETURN ARRAY(
+    SELECT name FROM pools WHERE kind = 'limit' AND name = ANY (v_limits) AND (capacity IS NOT NULL OR ties)
+  );
 END`,
   ),
 
   // Jobs without parents, group and key. Those whose ids are active are left out, and unless p_each then all are. Gives the
-  // indexes of those posted, from 1, and their seqs. If some of the limits have a concurrency nothing is posted.
+  // indexes of those posted, from 1, and their seqs. If some of the limits tie their jobs nothing is posted.
   entry(
     `post(p_ids text[], p_tasks text[], p_queues text[], p_payloads text[], p_priorities integer[], p_etas bigint[],
        p_retries bigint[], p_limits text[], p_each boolean, p_offset bigint, OUT indexes integer[], OUT seqs bigint[],
@@ -85,7 +87,7 @@ BEGIN
 END`,
   ),
 
-  // The same for one job, in fewer steps: most posts are of one. Null: its id is active, or its limit has a concurrency.
+  // The same for one job, in fewer steps: most posts are of one. Null: its id is active, or its limit ties it.
   entry(
     `post_one(p_id text, p_task text, p_queue text, p_payload text, p_priority integer, p_eta bigint, p_retries bigint,
        p_limit text, p_offset bigint, OUT seq bigint, OUT now_at bigint, OUT is_limited boolean)`,

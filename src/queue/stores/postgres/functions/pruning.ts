@@ -73,6 +73,23 @@ BEGIN
   );
 END`,
   ),
+  // In the order of the names. Under a limit that has a concurrency no job is open. All in one look: a job that goes from
+  // one table to the other is in one of them.
+  entry(
+    `limits_of(p_limits text[]) RETURNS TABLE (concurrency bigint, running bigint, waiting bigint)`,
+    `
+BEGIN
+  RETURN QUERY
+    SELECT p.capacity,
+      CASE WHEN p.capacity IS NULL
+        THEN coalesce(p.taken, 0) + (SELECT count(*) FROM leases WHERE open_limit = l.name) ELSE p.taken END,
+      CASE WHEN p.capacity IS NULL
+        THEN coalesce(p.unfinished - p.taken, 0) + (SELECT count(*) FROM waiting WHERE open_limit = l.name)
+        ELSE p.unfinished - p.taken END
+    FROM unnest(p_limits) WITH ORDINALITY l (name, index) LEFT JOIN pools p ON p.kind = 'limit' AND p.name = l.name
+    ORDER BY l.index;
+END`,
+  ),
   // Since when the oldest job of a queue that is ready is due.
   entry(
     'oldest_ready(p_queue text, p_now bigint) RETURNS bigint',
