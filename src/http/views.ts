@@ -1,8 +1,8 @@
 /** Jobs, groups and tasks as the API shows them. */
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
+import { isFinished } from '../queue/finished.ts';
 import { nameOf } from '../queue/identity.ts';
-import { isFinished } from '../queue/queue.ts';
 import type { Group, Job, QueueStats } from '../queue/store.ts';
 import type { DatabaseLoad } from '../reports/limits.ts';
 import type { ReportPayload, ReportResult, TaskInfo } from '../reports/report.ts';

@@ -20,6 +20,7 @@
  */
 export type { Json } from '../util/json.ts';
 export * from './errors.ts';
+export { isFinished } from './finished.ts';
 export {
   AttemptStopped,
   type Handler,
@@ -28,7 +29,7 @@ export {
   type StopReason,
 } from './handler.ts';
 export { Maintenance, type MaintenanceOptions } from './maintenance.ts';
-export { isFinished, type PostedJob, Queue, type WaitOptions } from './queue.ts';
+export { type PostedJob, Queue, type WaitOptions } from './queue.ts';
 export type * from './store.ts';
 export { openSqliteStore, type SqliteStoreOptions } from './stores/sqlite.ts';
 export { type Backoff, type QueueLimit, Worker, type WorkerEvent, type WorkerOptions } from './worker.ts';

@@ -1,11 +1,11 @@
 /** The queue as its users see it: posting jobs, asking after them, waiting for them. */
 import { randomUUID } from 'node:crypto';
+import { isFinished } from './finished.ts';
 import type {
   Dependency,
   Group,
   Job,
   JobFilter,
-  JobState,
   Limit,
   NewGroup,
   NewJob,
@@ -23,10 +23,6 @@ export interface WaitOptions {
   /** Answer with the job as it is after this time, ms. */
   readonly timeout_ms: number;
   readonly signal?: AbortSignal;
-}
-
-export function isFinished(state: JobState): boolean {
-  return state === 'SUCCESS' || state === 'FAILURE' || state === 'CANCELLED';
 }
 
 export class Queue {

@@ -2,8 +2,9 @@
 import type { Limits, Owner, ResultsBackend, Source, TransferProgress } from '../databases/database.ts';
 import { DatabaseError } from '../databases/errors.ts';
 import { QueueError } from '../queue/errors.ts';
+import { isFinished } from '../queue/finished.ts';
 import { type Handler, type HandlerContext, PermanentError } from '../queue/handler.ts';
-import { isFinished, type PostedJob } from '../queue/queue.ts';
+import type { PostedJob } from '../queue/queue.ts';
 import type { ClaimedJob, Job, Store } from '../queue/store.ts';
 import type { ResolvedTask } from '../tasks/registry.ts';
 import type { Json } from '../util/json.ts';

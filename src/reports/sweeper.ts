@@ -1,7 +1,7 @@
 /** Drops what nobody wants any more: expired result tables, and what attempts that died have left. */
 import type { PublishedBy, ResultsBackend, Swept, Verdict } from '../databases/database.ts';
 import { QueueError } from '../queue/errors.ts';
-import { isFinished } from '../queue/queue.ts';
+import { isFinished } from '../queue/finished.ts';
 import type { Store } from '../queue/store.ts';
 
 export interface SweeperOptions {

@@ -1,6 +1,6 @@
 /** Ending jobs from a request: waiting, within bounds, for what was asked; dropping what they left. */
 import { QueueError } from '../../queue/errors.ts';
-import { isFinished } from '../../queue/queue.ts';
+import { isFinished } from '../../queue/finished.ts';
 import type { Job } from '../../queue/store.ts';
 import { ApiError } from '../errors.ts';
 import type { RouteContext } from './context.ts';

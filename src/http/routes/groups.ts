@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { QueueError } from '../../queue/errors.ts';
-import { isFinished } from '../../queue/queue.ts';
+import { isFinished } from '../../queue/finished.ts';
 import { ApiError } from '../errors.ts';
 import { flagOf, toReportRequest, waitOf } from '../requests.ts';
 import { GroupParams, GroupRequest, PurgeQuery, WaitQuery } from '../schemas.ts';

@@ -1,5 +1,5 @@
 import { QueueError } from '../../queue/errors.ts';
-import { isFinished } from '../../queue/queue.ts';
+import { isFinished } from '../../queue/finished.ts';
 import type { Job, JobFilter } from '../../queue/store.ts';
 import { flagOf, limitOf, waitOf } from '../requests.ts';
 import {

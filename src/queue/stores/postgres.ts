@@ -1,4 +1,5 @@
 /** A store in Postgres: for any number of processes on any number of machines. */
+
 import { randomBytes } from 'node:crypto';
 import { clientConfig, type PostgresConfig } from '../../util/postgres/dsn.ts';
 import { type CheckedJob, checkBatch, checkLimit } from '../check.ts';
@@ -11,6 +12,7 @@ import {
   UnknownGroup,
   UnknownJob,
 } from '../errors.ts';
+import { isFinished } from '../finished.ts';
 import type {
   Claimed,
   ClaimRequest,
@@ -180,7 +182,7 @@ class PostgresStore implements Store {
 
   async #firstActive(jobs: readonly CheckedJob[]): Promise<string> {
     const states = await this.states(jobs.map(({ job_id }) => job_id));
-    const index = states.findIndex((state) => state !== null && !isFinal(state));
+    const index = states.findIndex((state) => state !== null && !isFinished(state));
     // It may have ended since: any of them says as much.
     return (jobs[index] ?? jobs[0])?.job_id ?? '';
   }
@@ -321,7 +323,7 @@ class PostgresStore implements Store {
       const end = sorted[(indexes[at] ?? 0) - 1];
       if (end === undefined) throw new Error('an end was judged that nobody asked for');
       verdicts[end.index] = state;
-      if (isFinal(state)) ended.push(end.lease.job_id);
+      if (isFinished(state)) ended.push(end.lease.job_id);
     }
     this.#hints.tell({
       ready,
@@ -607,10 +609,6 @@ function edges(after: CheckedJob['after'], ranks: ReadonlyMap<string, number>): 
   return JSON.stringify(
     after.map(({ job_id, on_failure }) => [job_id, on_failure, ranks.get(job_id) ?? null]),
   );
-}
-
-function isFinal(state: JobState): boolean {
-  return state === 'SUCCESS' || state === 'FAILURE' || state === 'CANCELLED';
 }
 
 function leaseColumns(leases: readonly Lease[]): unknown[] {

@@ -1,11 +1,13 @@
 /** What people do to jobs: cancel, purge, pause; and what time does: prune. */
+
 import { GroupFinished, JobFinished, UnknownGroup, UnknownJob } from '../../errors.ts';
+import { isFinished } from '../../finished.ts';
 import { jobBySeq } from './posting.ts';
 import { type GroupRows, groupOf } from './reads.ts';
 import { type CoreRow, type JobRow, toCore } from './rows.ts';
 import type { Session } from './session.ts';
 import { SQL } from './statements.ts';
-import { coreBySeq, end, isFinal, requestCancel } from './transitions.ts';
+import { coreBySeq, end, requestCancel } from './transitions.ts';
 
 /** How many jobs one step of `prune` deletes: other calls come in between. */
 const PRUNED_PER_STEP = 500;
@@ -14,7 +16,7 @@ export function cancel(session: Session, job_id: string): JobRow {
   const row = session.get<CoreRow>(SQL.newestCore, job_id);
   if (row === undefined) throw UnknownJob(job_id);
   const job = toCore(row);
-  if (isFinal(job.state)) throw JobFinished(job_id, job.state);
+  if (isFinished(job.state)) throw JobFinished(job_id, job.state);
   requestCancel(session, job);
   return jobBySeq(session, job.seq);
 }
@@ -25,7 +27,7 @@ export function cancelGroup(session: Session, group_id: string): GroupRows {
   for (const [seq] of session.all<[seq: number]>(SQL.unfinishedOfGroup, group_id, group.seq)) {
     const job = coreBySeq(session, seq);
     // One of the others may have taken it along as its child.
-    if (job !== undefined && !isFinal(job.state)) requestCancel(session, job);
+    if (job !== undefined && !isFinished(job.state)) requestCancel(session, job);
   }
   return { ...group, jobs: session.all<JobRow>(SQL.jobsOfGroup, group_id, group.seq) };
 }
@@ -46,7 +48,7 @@ export function purgeGroup(session: Session, group_id: string): void {
 function purgeRun(session: Session, seq: number): void {
   const job = coreBySeq(session, seq);
   if (job === undefined) return;
-  if (!isFinal(job.state)) end(session, job, 'CANCELLED');
+  if (!isFinished(job.state)) end(session, job, 'CANCELLED');
   if (job.state === 'STARTED') session.happened.stopped = true;
   deleteJob(session, seq);
 }

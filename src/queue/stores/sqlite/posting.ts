@@ -1,13 +1,13 @@
 /** Posting jobs, and posting one again. */
 import type { CheckedJob } from '../../check.ts';
 import { GroupActive, JobActive, JobFinished, UnknownJob } from '../../errors.ts';
+import { isFinished } from '../../finished.ts';
 import type { JobState, NewGroup } from '../../store.ts';
 import { type Demand, join, laneFor, type Place, setKeyConcurrency, wait, waitBehind } from './lanes.ts';
 import { type Core, type CoreRow, type JobRow, type Parent, toCore, toParents } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
 import { SQL } from './statements.ts';
-import { isFinal } from './transitions.ts';
 
 /** What the caller does not know of the jobs it has posted. */
 export interface Posted {
@@ -103,7 +103,7 @@ export function enqueue(
 
   function isUnfinished(parent_id: string, parent_seq: number): boolean {
     const known = outside.get(parent_id);
-    if (known !== undefined && known.seq === parent_seq) return !isFinal(known.state);
+    if (known !== undefined && known.seq === parent_seq) return !isFinished(known.state);
     return !at(plans, parent_seq - at(seqs, 0)).cancelled;
   }
 }
@@ -159,7 +159,7 @@ function plan(
       const seq = parent === undefined ? known?.seq : at(seqs, parent);
       if (state === undefined || seq === undefined) throw UnknownJob(job_id);
       own.parents.push([job_id, on_failure, seq]);
-      if (!isFinal(state)) own.waits += 1;
+      if (!isFinished(state)) own.waits += 1;
       else if (state !== 'SUCCESS' && on_failure === 'cancel') own.cancelled = true;
     }
   }
@@ -212,7 +212,7 @@ export function retry(session: Session, job_id: string): JobRow {
   const row = session.get<CoreRow>(SQL.newestCore, job_id);
   if (row === undefined) throw UnknownJob(job_id);
   const job = toCore(row);
-  if (!isFinal(job.state)) throw JobActive(job_id);
+  if (!isFinished(job.state)) throw JobActive(job_id);
   if (job.state === 'SUCCESS') throw JobFinished(job_id, job.state);
   const demand = pastDemand(session, job);
   if (demand === null) throw UnknownJob(job_id);
@@ -220,7 +220,7 @@ export function retry(session: Session, job_id: string): JobRow {
   let waits = 0;
   for (const [, on_failure, parent_seq] of toParents(job.parents)) {
     const state = session.get<CoreRow>(SQL.coreBySeq, parent_seq)?.[3];
-    if (state === undefined || isFinal(state)) continue;
+    if (state === undefined || isFinished(state)) continue;
     waits += 1;
     session.run(SQL.insertDependency, parent_seq, job.seq, on_failure);
   }

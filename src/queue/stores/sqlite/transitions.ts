@@ -2,26 +2,24 @@
  * How a job leaves a state, with all that hangs on it: its lease, its slots, its group, its children, the
  * counts. Whoever changes a job's state does it here.
  */
-import type { JobState } from '../../store.ts';
+import type { FinishedState } from '../../finished.ts';
 import { freeSlots, leave, stopWaiting, wait } from './lanes.ts';
 import { type Core, type CoreRow, toCore, toParents } from './rows.ts';
 import { HOLD } from './schema.ts';
 import type { Session } from './session.ts';
 import { SQL } from './statements.ts';
 
-export type FinalState = 'SUCCESS' | 'FAILURE' | 'CANCELLED';
-
 /** Ends a job that waits or runs, and cancels or releases those that waited for it, and so on. */
 export function end(
   session: Session,
   job: Core,
-  state: FinalState,
+  state: FinishedState,
   error = '',
   result: string | null = null,
 ): void {
   endOne(session, job, state, error, result);
   // Not recursive: a chain may be long.
-  const ended: { job: Core; state: FinalState }[] = [{ job, state }];
+  const ended: { job: Core; state: FinishedState }[] = [{ job, state }];
   for (const parent of ended) {
     const children = session.all<[seq: number, on_failure: string]>(SQL.children, parent.job.seq);
     if (children.length === 0) continue;
@@ -52,7 +50,13 @@ function parentFinished(session: Session, seq: number): void {
   session.happened.ready = true;
 }
 
-function endOne(session: Session, job: Core, state: FinalState, error: string, result: string | null): void {
+function endOne(
+  session: Session,
+  job: Core,
+  state: FinishedState,
+  error: string,
+  result: string | null,
+): void {
   const { seq, lane } = job;
   session.run(SQL.finish, seq, state, error, result, session.now);
   session.count(job.queue, job.state, -1);
@@ -101,8 +105,4 @@ export function requestCancel(session: Session, job: Core): void {
 export function coreBySeq(session: Session, seq: number): Core | undefined {
   const row = session.get<CoreRow>(SQL.coreBySeq, seq);
   return row === undefined ? undefined : toCore(row);
-}
-
-export function isFinal(state: JobState): state is FinalState {
-  return state === 'SUCCESS' || state === 'FAILURE' || state === 'CANCELLED';
 }
