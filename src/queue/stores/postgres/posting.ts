@@ -56,7 +56,7 @@ export class Posting {
     type Row = [indexes: number[] | null, seqs: number[] | null, now: number | null, limits: string[]];
     const [row] = await this.#call<Row>(this.#sql.post, [
       ...columns(jobs),
-      jobs.map(({ limit }) => limit),
+      jobs.every(({ limit }) => limit === null) ? null : jobs.map(({ limit }) => limit),
       each,
       this.#clockOffset(),
     ]);

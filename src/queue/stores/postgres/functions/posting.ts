@@ -34,14 +34,14 @@ BEGIN
 END`,
   ),
 
-  // Those of the limits whose jobs are tied. The others tie nothing until the end.
+  // Those of the limits whose jobs are tied. The others tie nothing until the end. Null: no job names one.
   helper(
     'limited(p_limits text[]) RETURNS text[]',
     `
 DECLARE
   v_limits text[] := array_remove(p_limits, NULL);
 BEGIN
-  IF cardinality(v_limits) = 0 THEN RETURN '{}'; END IF;
+  IF coalesce(cardinality(v_limits), 0) = 0 THEN RETURN '{}'; END IF;
   PERFORM lock_open_limits(false);
   RETURN ARRAY(
     SELECT name FROM pools WHERE kind = 'limit' AND name = ANY (v_limits) AND (capacity IS NOT NULL OR ties)
