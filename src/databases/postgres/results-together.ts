@@ -6,7 +6,7 @@
  * one of them nothing of the group is done, and each is left to be published by itself, with care.
  */
 import type pg from 'pg';
-import type { ResultTable } from '../database.ts';
+import type { Owner, ResultTable } from '../database.ts';
 import { Batch, run } from './batch.ts';
 import type { Catalog } from './catalog.ts';
 import { sessionOf } from './connect.ts';
@@ -26,8 +26,13 @@ export interface TogetherOptions {
   readonly closing: AbortSignal;
   openCatalog(): Promise<Catalog>;
   guard(client: pg.Client): Guard;
-  /** What became of a commit whose answer was lost: null if nothing. Rejects if nobody can tell. */
-  settle(catalog: Catalog, client: pg.Client, small: Small, error: unknown): Promise<ResultTable | null>;
+  /** What became of each in a commit whose answer was lost: null if nothing. Rejects if nobody can tell. */
+  settle(
+    catalog: Catalog,
+    client: pg.Client,
+    owners: readonly Owner[],
+    error: unknown,
+  ): Promise<readonly (ResultTable | null)[]>;
 }
 
 interface Item {
@@ -128,10 +133,15 @@ export class Together {
         resolve(publishedTable(small.draft, name, outcome.expiries[index] ?? null));
       }
     } else if (outcome.doubt !== null) {
-      const { cause } = outcome.doubt;
-      for (const { small, resolve, reject } of group) {
-        this.#options.settle(catalog, client, small, cause).then(resolve, reject);
-      }
+      const owners = group.map(({ small }) => small.draft.owner);
+      this.#options.settle(catalog, client, owners, outcome.doubt.cause).then(
+        (tables) => {
+          for (const [index, { resolve }] of group.entries()) resolve(tables[index] ?? null);
+        },
+        (error: unknown) => {
+          for (const { reject } of group) reject(error);
+        },
+      );
     } else {
       for (const { resolve } of group) resolve(null);
     }

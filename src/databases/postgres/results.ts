@@ -130,8 +130,8 @@ export class PostgresResults implements ResultsBackend {
       closing: this.#closing.signal,
       openCatalog: () => this.#openCatalog(this.#closing.signal),
       guard: (client) => this.#guard(client, this.#closing.signal),
-      settle: (catalog, client, { draft }, cause) =>
-        this.#settleDoubt(catalog, draft.owner, sessionOf(client), cause),
+      settle: (catalog, client, owners, cause) =>
+        this.#settleDoubt(catalog, owners, sessionOf(client), cause),
     });
   }
 
@@ -202,7 +202,7 @@ export class PostgresResults implements ResultsBackend {
     } catch (error) {
       await this.#abandon(client, writer);
       if (!(error instanceof InDoubt)) throw error;
-      const table = await this.#settleDoubt(catalog, owner, sessionOf(client), error.cause);
+      const [table = null] = await this.#settleDoubt(catalog, [owner], sessionOf(client), error.cause);
       if (table === null) throw error.cause;
       return table;
     } finally {
@@ -379,23 +379,24 @@ export class PostgresResults implements ResultsBackend {
   }
 
   /**
-   * What a commit has published whose answer was lost, or null if it was not heard. Its session holds the job's lock:
-   * once that can be had, the transaction is over one way or the other. Rejects with what broke the connection, or
+   * What a commit has published whose answer was lost, null where it was not heard. Its session holds the jobs' locks:
+   * once those can be had, the transaction is over one way or the other. Rejects with what broke the connection, or
    * when nobody can tell.
    */
   async #settleDoubt(
     catalog: Catalog,
-    owner: Owner,
+    owners: readonly Owner[],
     session: SessionId,
     cause: unknown,
-  ): Promise<ResultTable | null> {
+  ): Promise<readonly (ResultTable | null)[]> {
     const deadline = performance.now() + this.#doubt_ms;
     for (;;) {
       try {
         await this.#terminate(session);
         return await this.#ask(async (client) => {
-          await run(client, ['BEGIN', 'SET LOCAL lock_timeout = 5000', catalog.lock(owner.job_id)]);
-          return catalog.publishedBy(client, owner);
+          const locked = catalog.lock(...owners.map(({ job_id }) => job_id));
+          await run(client, ['BEGIN', 'SET LOCAL lock_timeout = 5000', locked]);
+          return Promise.all(owners.map((owner) => catalog.publishedBy(client, owner)));
         });
       } catch (error) {
         if (!writeFailure(error, this.#database, []).transient) throw error;

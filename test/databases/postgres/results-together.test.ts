@@ -191,7 +191,7 @@ for (const server of servers('postgres')) {
         openCatalog: () => Catalog.open(client, 'results_%s', 'results'),
         guard: (client) =>
           new Guard(client, { signal: never(), look: async () => 'working', patience_ms: 5_000 }),
-        settle: async () => null,
+        settle: async () => [],
       });
       const draft = { owner: options('a').owner, columns: [], rows: 0, bytes: 0, ttl_ms: null, warnings: [] };
       const small = smallResult(draft, 'text', []);
