@@ -428,10 +428,11 @@ class PostgresStore implements Store {
   /** Other calls come in between: a limit may be given its first concurrency while very many jobs wait that name it. */
   async #tie(limit: string): Promise<void> {
     const [isNew] = await this.#row<[isNew: boolean]>(this.#sql.beginTying, [limit]);
-    let before: number | null = isNew ? Number.MAX_SAFE_INTEGER : null;
-    while (before !== null) {
-      const values: unknown[] = [limit, before, TIED_PER_STEP, this.#clockOffset()];
-      [before] = await this.#row<[first: number | null]>(this.#sql.tieSome, values);
+    let tied = isNew ? TIED_PER_STEP : 0;
+    // Fewer than that are left to the last step.
+    while (tied === TIED_PER_STEP) {
+      const values: unknown[] = [limit, TIED_PER_STEP, this.#clockOffset()];
+      [tied] = await this.#row<[tied: number]>(this.#sql.tieSome, values);
     }
   }
 

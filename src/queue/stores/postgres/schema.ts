@@ -217,7 +217,8 @@ CREATE TYPE ended AS (
 const OPEN_LIMITS = [
   'ALTER TABLE leases ADD COLUMN open_limit text COLLATE "C"',
   'ALTER TABLE waiting ADD COLUMN open_limit text COLLATE "C"',
-  'CREATE INDEX waiting_open ON waiting (open_limit, seq) WHERE open_limit IS NOT NULL',
+  // From the last to the first; written so that no search by it fits the primary key.
+  'CREATE INDEX waiting_open ON waiting (open_limit, (-seq)) WHERE open_limit IS NOT NULL',
   // Jobs that are posted now are tied although it has no capacity yet: it is about to have one.
   'ALTER TABLE pools ADD COLUMN ties boolean NOT NULL DEFAULT false',
 ];

@@ -42,7 +42,7 @@ const SQL = {
   pause: 'SELECT @pause($1)',
   resume: 'SELECT @resume($1)',
   beginTying: 'SELECT @begin_tying($1)',
-  tieSome: 'SELECT @tie_some($1, $2, $3, $4)',
+  tieSome: 'SELECT @tie_some($1, $2, $3)',
   setLimit: 'SELECT ready FROM @set_limit($1, $2, $3)',
   prune: 'SELECT @prune($1, $2, $3, $4)',
   sumUp: 'SELECT @sum_up($1)',

@@ -134,17 +134,29 @@ BEGIN
   DELETE FROM paused_queues WHERE queue = p_queue;
 END`,
   ),
-  // Ties plain jobs that wait to the limit that they name: the last p_most before p_before, so that claims, which lock the
-  // first ones, do not pass over any. Gives the first of them; null: there was none.
+  // Whether plain jobs that name a limit wait or run. Some may be on their way from one table to the other: one look at
+  // both sees each of them.
   helper(
-    'tie_waiting(p_limit text, p_pool bigint, p_before bigint, p_most integer, p_now bigint) RETURNS bigint',
+    'has_open(p_limit text) RETURNS boolean',
+    `
+BEGIN
+  RETURN coalesce(
+    (SELECT true FROM waiting WHERE open_limit = p_limit ORDER BY -seq LIMIT 1),
+    EXISTS (SELECT 1 FROM leases WHERE open_limit = p_limit)
+  );
+END`,
+  ),
+  // Ties plain jobs that wait to the limit that they name: the last p_most of them, so that claims, which lock the first
+  // ones, do not pass over any. Gives how many.
+  helper(
+    'tie_waiting(p_limit text, p_pool bigint, p_most integer, p_now bigint) RETURNS integer',
     `
 DECLARE
   w waiting;
   v_jobs waiting[] := '{}';
 BEGIN
   FOR w IN
-    SELECT * FROM waiting WHERE open_limit = p_limit AND seq < p_before ORDER BY seq DESC LIMIT p_most FOR UPDATE
+    SELECT * FROM waiting WHERE open_limit = p_limit ORDER BY -seq LIMIT p_most FOR UPDATE
   LOOP
     w.limit_pool := p_pool;
     w.tied := true;
@@ -155,7 +167,7 @@ BEGIN
     open_limit = e.open_limit
   FROM enter_all(v_jobs, p_now) e WHERE t.seq = e.seq;
   UPDATE pools SET unfinished = unfinished + cardinality(v_jobs) WHERE pool = p_pool;
-  RETURN v_jobs[cardinality(v_jobs)].seq;
+  RETURN cardinality(v_jobs);
 END`,
   ),
   // The same of those that run: all of them.
@@ -188,13 +200,13 @@ BEGIN
   RETURN true;
 END`,
   ),
-  // Then what waits is, step by step, from the last to the first. Gives where the next step goes on; null: all are.
+  // Then what waits is, step by step, from the last to the first. Gives how many this one has tied.
   entry(
-    'tie_some(p_limit text, p_before bigint, p_most integer, p_offset bigint) RETURNS bigint',
+    'tie_some(p_limit text, p_most integer, p_offset bigint) RETURNS integer',
     `
 BEGIN
   PERFORM lock_ties();
-  RETURN tie_waiting(p_limit, pool_of('limit', p_limit), p_before, p_most, now_ms(p_offset));
+  RETURN tie_waiting(p_limit, pool_of('limit', p_limit), p_most, now_ms(p_offset));
 END`,
   ),
   entry(
@@ -208,10 +220,8 @@ BEGIN
   v_pool := pool_of('limit', p_limit);
   IF p_concurrency IS NOT NULL AND EXISTS (SELECT 1 FROM pools WHERE pool = v_pool AND capacity IS NULL) THEN
     PERFORM lock_open_limits(true);
-    -- Some may be on their way from one table to the other: one look at both sees each of them.
-    WHILE EXISTS (SELECT 1 FROM waiting WHERE open_limit = p_limit)
-      OR EXISTS (SELECT 1 FROM leases WHERE open_limit = p_limit) LOOP
-      PERFORM tie_waiting(p_limit, v_pool, 9223372036854775807, NULL, now_ms(p_offset));
+    WHILE has_open(p_limit) LOOP
+      PERFORM tie_waiting(p_limit, v_pool, NULL, now_ms(p_offset));
       PERFORM tie_running(p_limit, v_pool);
     END LOOP;
   END IF;

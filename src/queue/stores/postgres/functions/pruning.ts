@@ -84,7 +84,9 @@ BEGIN
       CASE WHEN p.capacity IS NULL
         THEN coalesce(p.taken, 0) + (SELECT count(*) FROM leases WHERE open_limit = l.name) ELSE p.taken END,
       CASE WHEN p.capacity IS NULL
-        THEN coalesce(p.unfinished - p.taken, 0) + (SELECT count(*) FROM waiting WHERE open_limit = l.name)
+        THEN coalesce(p.unfinished - p.taken, 0) + (
+          SELECT count(*) FROM (SELECT 1 FROM waiting WHERE open_limit = l.name ORDER BY -seq OFFSET 0) w
+        )
         ELSE p.unfinished - p.taken END
     FROM unnest(p_limits) WITH ORDINALITY l (name, index) LEFT JOIN pools p ON p.kind = 'limit' AND p.name = l.name
     ORDER BY l.index;
