@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { TestServer } from '../test/support/server.ts';
 import { type JobStatus, send } from './client.ts';
-import { quantile } from './stats.ts';
+import { quantile, repeat } from './stats.ts';
 
 export interface HttpFigures {
   readonly at_once: number;
@@ -66,23 +66,11 @@ results_table = "results_%s"
       [10, 2_000],
       [50, 2_000],
     ] as const) {
-      const times: number[] = [];
-      let left = jobs;
-      const begin = performance.now();
-      await Promise.all(
-        Array.from({ length: at_once }, async () => {
-          while (left-- > 0) {
-            const sent = performance.now();
-            await report();
-            times.push(performance.now() - sent);
-          }
-        }),
-      );
-      const seconds = (performance.now() - begin) / 1000;
+      const { per_second, times } = await repeat(jobs, at_once, report);
       reports.push({
         at_once,
         jobs,
-        jobs_per_s: jobs / seconds,
+        jobs_per_s: per_second,
         p50: quantile(times, 0.5),
         p99: quantile(times, 0.99),
       });

@@ -5,6 +5,7 @@ import {
   type ResultsConfig,
   type SourceConfig,
 } from '../../src/databases/open.ts';
+import { repeat } from '../stats.ts';
 
 const JOBS = 5_000;
 const AT_ONCE = 10;
@@ -14,7 +15,9 @@ export async function benchResults(source: SourceConfig, results: ResultsConfig)
   const from = await openSource(source);
   const to = await openResultsBackend(results);
   const first = Date.now();
-  const report = async (n: number): Promise<void> => {
+  let n = 0;
+  const report = async (): Promise<void> => {
+    n += 1;
     const owner = {
       job_id: `alone_${n}`,
       task: 'one',
@@ -33,22 +36,8 @@ export async function benchResults(source: SourceConfig, results: ResultsConfig)
     await to.write(result, { ...common, ttl_ms: 3_600_000, confirm: async () => {} });
   };
   try {
-    let next = 0;
-    const run = async (jobs: number): Promise<number> => {
-      const end = next + jobs;
-      const begun = performance.now();
-      await Promise.all(
-        Array.from({ length: AT_ONCE }, async () => {
-          while (next < end) {
-            next += 1;
-            await report(next);
-          }
-        }),
-      );
-      return (jobs / (performance.now() - begun)) * 1000;
-    };
-    await run(500); // warm up
-    return await run(JOBS);
+    await repeat(500, AT_ONCE, report); // warm up
+    return (await repeat(JOBS, AT_ONCE, report)).per_second;
   } finally {
     await from.close();
     await to.close();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { TestServer } from '../../test/support/server.ts';
 import { execute } from '../../test/support/services.ts';
 import { type JobStatus, send } from '../client.ts';
-import { quantile } from '../stats.ts';
+import { quantile, repeat } from '../stats.ts';
 import { QUERY } from './data.ts';
 
 export interface ServerBench {
@@ -78,23 +78,13 @@ async function benchStore(folder: string, store: string, withCopies: boolean): P
     await server.started();
     for (const round of [WARMING_UP, ...ROUNDS]) {
       const { requests, at_once, jobs } = round;
-      const times: number[] = [];
-      let left = jobs;
-      const begun = performance.now();
-      await Promise.all(
-        Array.from({ length: at_once }, async () => {
-          while (left-- > 0) {
-            const sent = performance.now();
-            const wait = requests === 'one request each' ? '?wait=30s' : '';
-            await report('one_row', '{"args":["1"],"ttl":3600}', wait);
-            times.push(performance.now() - sent);
-          }
-        }),
+      const wait = requests === 'one request each' ? '?wait=30s' : '';
+      const { per_second, times } = await repeat(jobs, at_once, () =>
+        report('one_row', '{"args":["1"],"ttl":3600}', wait),
       );
-      const rate = (jobs / (performance.now() - begun)) * 1000;
       if (round === WARMING_UP) continue;
       console.log(
-        `one-row reports postgres → postgres over HTTP, the queue on ${store}, ${at_once} at once, ${requests}: ${Math.round(rate)}/s, p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms`,
+        `one-row reports postgres → postgres over HTTP, the queue on ${store}, ${at_once} at once, ${requests}: ${Math.round(per_second)}/s, p50 ${quantile(times, 0.5).toFixed(1)} ms, p99 ${quantile(times, 0.99).toFixed(1)} ms`,
       );
     }
     if (!withCopies) return;

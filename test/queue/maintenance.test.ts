@@ -4,7 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Maintenance, Queue } from '../../src/queue/index.ts';
-import type { Recovered } from '../../src/queue/store.ts';
+import type { ClaimedJob, Recovered, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { tempFolder } from '../support/folder.ts';
 import { until } from '../support/until.ts';
@@ -66,11 +66,8 @@ test('what fails is told, and tried again', async (t) => {
   await until('it was tried thrice', () => errors.length >= 3);
 });
 
-test('after the store was away workers can renew what has expired meanwhile; the dead are still found', async (t) => {
-  let offset = 0;
-  const path = join(tempFolder(t), 'queue.db');
-  const store = await openSqliteStore({ path, busy_timeout_ms: 10, clockOffset: () => offset });
-  t.after(() => store.close());
+/** Two jobs, which run for a second unless they are renewed: `alive`, which is given, and `dead`. */
+async function claimAliveAndDead(store: Store): Promise<ClaimedJob> {
   const queue = new Queue(store);
   await queue.enqueueAll(
     ['alive', 'dead'].map((job_id) => ({ job_id, task: 'task', queue: 'default', payload: null })),
@@ -79,6 +76,15 @@ test('after the store was away workers can renew what has expired meanwhile; the
   const { jobs } = await store.claim({ worker: 'w', queues, limit: 2, lease_ms: 1_000 });
   const [alive] = jobs;
   assert.ok(alive);
+  return alive;
+}
+
+test('after the store was away workers can renew what has expired meanwhile; the dead are still found', async (t) => {
+  let offset = 0;
+  const path = join(tempFolder(t), 'queue.db');
+  const store = await openSqliteStore({ path, busy_timeout_ms: 10, clockOffset: () => offset });
+  t.after(() => store.close());
+  const alive = await claimAliveAndDead(store);
   const recovered: string[] = [];
   let failures = 0;
   const maintenance = new Maintenance({
@@ -108,14 +114,7 @@ test('an answer that was long on its way counts as an outage, a store that is al
   let offset = 0;
   const plain = await openSqliteStore({ path: ':memory:', clockOffset: () => offset });
   t.after(() => plain.close());
-  const queue = new Queue(plain);
-  await queue.enqueueAll(
-    ['alive', 'dead'].map((job_id) => ({ job_id, task: 'task', queue: 'default', payload: null })),
-  );
-  const queues = [{ queue: 'default', limit: 2 }];
-  const { jobs } = await plain.claim({ worker: 'w', queues, limit: 2, lease_ms: 1_000 });
-  const [alive] = jobs;
-  assert.ok(alive);
+  const alive = await claimAliveAndDead(plain);
   const asked = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   let pings = 0;

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { StoreUnavailable } from '../../src/queue/errors.ts';
+import { nameOf } from '../../src/queue/identity.ts';
 import type { Json } from '../../src/queue/index.ts';
 import {
   AttemptStopped,
@@ -89,7 +90,7 @@ test('a job runs with what was posted, and its result is kept', async (t) => {
   const { job_id } = await place.queue.enqueue({ ...JOB, payload: { n: 1 } });
   const job = await place.queue.wait(job_id, { timeout_ms: 30_000 });
   assert.deepEqual(
-    [job.state, job.result, job.worker?.replace(/#[0-9a-f]{6}$/, '')],
+    [job.state, job.result, nameOf(job.worker ?? '')],
     ['SUCCESS', { twice: [{ n: 1 }, { n: 1 }] }, 'worker-0'],
   );
   assert.deepEqual(

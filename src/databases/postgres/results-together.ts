@@ -110,17 +110,13 @@ export class Together {
       client = await pool.acquire(closing);
     } catch (error) {
       // What has come since is left for a connection that is begun after it: this one may have been broken before.
-      const failed = this.#waiting.filter((item) => earlier.has(item));
-      this.#waiting = this.#waiting.filter((item) => !earlier.has(item));
-      for (const item of failed) {
-        item.sent();
-        item.reject(error);
-      }
+      const failed = this.#waiting.filter((item) => earlier.has(item)).length;
+      for (const item of this.#take(failed)) item.reject(error);
       return;
     } finally {
       this.#connecting -= 1;
     }
-    const group = this.#take().map((item) => {
+    const group = this.#take(GROUP).map((item) => {
       const [name = ''] = catalog.namesOf(item.small.draft.owner.job_id);
       return { ...item, name };
     });
@@ -147,8 +143,9 @@ export class Together {
     }
   }
 
-  #take(): readonly Item[] {
-    const group = this.#waiting.splice(0, GROUP);
+  /** The first of those that wait. */
+  #take(most: number): readonly Item[] {
+    const group = this.#waiting.splice(0, most);
     for (const { sent } of group) sent();
     return group;
   }

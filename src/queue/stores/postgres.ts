@@ -1,5 +1,4 @@
 /** A store in Postgres: for any number of processes on any number of machines. */
-
 import { randomBytes } from 'node:crypto';
 import { clientConfig, type PostgresConfig } from '../../util/postgres/dsn.ts';
 import { type CheckedJob, checkBatch, checkLimit } from '../check.ts';
@@ -421,7 +420,7 @@ class PostgresStore implements Store {
       concurrency,
       this.#clockOffset(),
     ]);
-    this.#posting.isLimited(limit, concurrency !== null);
+    this.#posting.heardOf(limit, concurrency !== null);
     this.#hints.tell({ ready });
   }
 
@@ -561,7 +560,7 @@ class PostgresStore implements Store {
     const rows = await this.#pool.call<Row>(this.#sql.limits, [limits]);
     return limits.map((limit, index) => {
       const [concurrency, running, waiting] = rows[index] ?? [null, 0, 0];
-      this.#posting.isLimited(limit, concurrency !== null);
+      this.#posting.heardOf(limit, concurrency !== null);
       return { limit, concurrency, running, waiting };
     });
   }

@@ -1,18 +1,7 @@
 import assert from 'node:assert/strict';
 import type { NewJob, Store } from '../../../src/queue/store.ts';
 import { until } from '../../support/until.ts';
-import {
-  ids,
-  LEASE_MS,
-  listen,
-  named,
-  newJob,
-  QUEUE,
-  range,
-  rejects,
-  type Subject,
-  type Suites,
-} from './subject.ts';
+import { ids, LEASE_MS, listen, named, newJob, range, rejects, Subject, type Suites } from './subject.ts';
 import { endAgain, WAYS_OUT } from './ways-out.ts';
 
 const HOUR = 3_600_000;
@@ -191,22 +180,21 @@ export function limits({ each, shared }: Suites): void {
 
   shared('a limit that is set while others post, claim and end jobs holds from then on', async (s) => {
     const stores = [s.store, await s.connect(), await s.connect()];
+    const subjects = stores.map((store) => new Subject({ ...s, store }));
     for (const limit of range(4, 'limit-')) {
       const jobs = limited(12, limit, `${limit}-`, { retries: 100 });
-      const posting = Promise.all(jobs.map((job, n) => stores[n % 3]?.enqueue([newJob(job.job_id, job)])));
+      const posting = Promise.all(jobs.map((job, n) => subjects[n % 3]?.postAll([job])));
       let isSet = false;
       const retrying = new Set<string>();
-      const work = async (store: Store) => {
+      const work = async (subject: Subject) => {
         while (!isSet) {
-          const queues = [{ queue: QUEUE, limit: 3 }];
-          const { jobs } = await store.claim({ worker: 'w', queues, limit: 3, lease_ms: LEASE_MS });
-          for (const { job_id, lease } of jobs) {
-            retrying.add(job_id);
-            await store.finish([{ lease, outcome: { state: 'RETRY', error: 'not now', delay_ms: 0 } }]);
+          for (const job of await subject.claim(3)) {
+            retrying.add(job.job_id);
+            await subject.retryLater(job);
           }
         }
       };
-      const working = stores.map(work);
+      const working = subjects.map(work);
       await until('some were tried again', () => retrying.size > 2);
       await s.store.limit(limit, 2);
       isSet = true;
@@ -214,17 +202,7 @@ export function limits({ each, shared }: Suites): void {
       assert.deepEqual(await s.store.limits([limit]), [{ limit, concurrency: 2, running: 0, waiting: 12 }]);
       const ran: string[] = [];
       while (ran.length < 12) {
-        const claimed = await Promise.all(
-          stores.map((store) =>
-            store.claim({
-              worker: 'w',
-              queues: [{ queue: QUEUE, limit: 9 }],
-              limit: 9,
-              lease_ms: LEASE_MS,
-            }),
-          ),
-        );
-        const held = claimed.flatMap(({ jobs }) => jobs);
+        const held = (await Promise.all(subjects.map((subject) => subject.claim(9)))).flat();
         assert.ok(held.length >= 1 && held.length <= 2, `${held.length} run at once`);
         ran.push(...ids(held));
         for (const job of held) await s.succeed(job);

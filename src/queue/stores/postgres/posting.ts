@@ -45,8 +45,8 @@ export class Posting {
     return after.length === 0 && key === null && (limit === null || !this.#limited.has(limit));
   }
 
-  /** What was heard of a limit. */
-  isLimited(limit: string, hasConcurrency: boolean): void {
+  /** Takes note of what was heard of a limit. */
+  heardOf(limit: string, hasConcurrency: boolean): void {
     if (hasConcurrency) this.#limited.add(limit);
     else this.#limited.delete(limit);
   }
@@ -62,7 +62,7 @@ export class Posting {
     ]);
     if (row === undefined) throw new Error('a post gave no answer');
     const [indexes, seqs, now, limits] = row;
-    for (const limit of limits) this.isLimited(limit, true);
+    for (const limit of limits) this.heardOf(limit, true);
     if (indexes === null || seqs === null || now === null) return jobs.map(() => 'limited');
     const verdicts = jobs.map((): Verdict => 'active');
     for (const [at, index] of indexes.entries()) verdicts[index - 1] = { seq: seqs[at] ?? 0, now };
@@ -78,7 +78,7 @@ export class Posting {
     ]);
     if (row === undefined) throw new Error('a post gave no answer');
     const [seq, now, isLimited] = row;
-    if (isLimited && job.limit !== null) this.isLimited(job.limit, true);
+    if (isLimited && job.limit !== null) this.heardOf(job.limit, true);
     if (seq === null) return isLimited ? 'limited' : 'active';
     return { seq, now };
   }

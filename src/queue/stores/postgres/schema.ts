@@ -9,9 +9,9 @@
  * inside a transaction, and a pooler may hand each call to another session.
  *
  * There is one lock, `lock_ties()`, for all that ties jobs to each other: pools of slots (groups with a concurrency,
- * limits that have one, keys), dependencies, groups, and what people do to jobs. It is taken before any row is locked. The plain way of
- * a job goes without it: post, claim (SKIP LOCKED), renew and finish lock nothing but rows of their own. A row of
- * `waiting` or `leases` says whether its job is `tied`; a job that is becomes part of what the lock guards.
+ * limits that have one, keys), dependencies, groups, and what people do to jobs. It is taken before any row is locked.
+ * The plain way of a job goes without it: post, claim (SKIP LOCKED), renew and finish lock nothing but rows of their own.
+ * A row of `waiting` or `leases` says whether its job is `tied`; a job that is becomes part of what the lock guards.
  */
 import { CHANGES } from './functions/changes.ts';
 import { CLAIM } from './functions/claim.ts';
@@ -209,6 +209,14 @@ CREATE TYPE ended AS (
 );
 `;
 
+const LEASES_TIED = `
+-- Tells at once that there are none, as is most often so. Its condition is written so that no other search fits it.
+CREATE INDEX leases_tied ON leases (tied) WHERE tied::integer > 0;
+`;
+
+/** Third came functions, which the last migration replaces. */
+const EARLIER_FUNCTIONS = '';
+
 /**
  * A limit without a concurrency ties nothing: its jobs are plain, and say in `open_limit` where they count. When it is
  * given one they are tied (see set_limit); from then on no job is plain that names it. Each is a migration by itself: one
@@ -223,14 +231,7 @@ const OPEN_LIMITS = [
   'ALTER TABLE pools ADD COLUMN ties boolean NOT NULL DEFAULT false',
 ];
 
-const LEASES_TIED = `
--- Tells at once that there are none, as is most often so. Its condition is written so that no other search fits it.
-CREATE INDEX leases_tied ON leases (tied) WHERE tied::integer > 0;
-`;
-
-/** Those of an earlier version came third; whichever are there, the last migration replaces them. */
-const EARLIER_FUNCTIONS = '';
-
+/** They replace those that came with earlier versions. */
 const FUNCTIONS = [
   'DROP FUNCTION IF EXISTS claim_plain;',
   'DROP FUNCTION IF EXISTS set_limit(text, bigint);',

@@ -1,5 +1,4 @@
 /** What people do to jobs: cancel, purge, pause; and what time does: prune. */
-
 import { GroupFinished, JobFinished, UnknownGroup, UnknownJob } from '../../errors.ts';
 import { isFinished } from '../../finished.ts';
 import { jobBySeq } from './posting.ts';
