@@ -163,9 +163,12 @@ BEGIN
     w.open_limit := NULL;
     v_jobs := v_jobs || w;
   END LOOP;
-  UPDATE waiting t SET hold = e.hold, turn_at = e.turn_at, turn = e.turn, limit_pool = e.limit_pool, tied = e.tied,
-    open_limit = e.open_limit
-  FROM enter_all(v_jobs, p_now) e WHERE t.seq = e.seq;
+  -- One by one: joined, a plan by the statistics of a small table would look through all that waits for each.
+  FOR w IN SELECT * FROM enter_all(v_jobs, p_now) LOOP
+    UPDATE waiting SET hold = w.hold, turn_at = w.turn_at, turn = w.turn, limit_pool = w.limit_pool, tied = w.tied,
+      open_limit = w.open_limit
+    WHERE seq = w.seq;
+  END LOOP;
   UPDATE pools SET unfinished = unfinished + cardinality(v_jobs) WHERE pool = p_pool;
   RETURN cardinality(v_jobs);
 END`,
