@@ -63,12 +63,16 @@ const SCHEMA = [
 
 /** Makes the tables where they are missing. Throws if a newer version of the program made them. */
 export async function prepareSchema(db: Session): Promise<void> {
-  const found = await findTable(db, 'dungbeetle_results');
-  if (found === null) {
+  try {
+    // Waits for others that are making it, which looking it up would not.
+    await db.run('SELECT 1 FROM dungbeetle_results LIMIT 0');
+  } catch (error) {
+    if (errorNumber(error) !== ER.NO_SUCH_TABLE) throw error;
     for (const statement of SCHEMA) await db.run(statement);
     return;
   }
-  const version = Number(/^dungbeetle schema (\d+)$/.exec(found.comment)?.[1]);
+  const found = await findTable(db, 'dungbeetle_results');
+  const version = Number(/^dungbeetle schema (\d+)$/.exec(found?.comment ?? '')?.[1]);
   if (version === SCHEMA_VERSION) return;
   throw new DatabaseError(
     'unavailable',

@@ -280,7 +280,7 @@ async function rename(
 ): Promise<boolean> {
   const list = renames.map(([from, to]) => `${quoteName(from)} TO ${quoteName(to)}`);
   try {
-    await patiently(patience, () => db.run(`RENAME TABLE ${list.join(', ')}`));
+    await patiently(patience, () => db.runBriefly(`RENAME TABLE ${list.join(', ')}`));
     return true;
   } catch (error) {
     const number = errorNumber(error);
@@ -363,7 +363,7 @@ export async function discard(
       const found = await findTable(db, now.target);
       if (found !== null && identityOf(found.comment)?.token === token) {
         const table = await settle(db, now);
-        await db.run(`DROP TABLE IF EXISTS ${quoteName(trashNames(token)[0])}`);
+        await db.runBriefly(`DROP TABLE IF EXISTS ${quoteName(trashNames(token)[0])}`);
         return table;
       }
     }
@@ -377,7 +377,7 @@ async function putBack(db: Session, token: string, target: string): Promise<void
   const [trash] = trashNames(token);
   if ((await findTable(db, trash)) === null) return;
   if ((await findTable(db, stagingName(token))) === null || (await findTable(db, target)) !== null) return;
-  await db.run(`RENAME TABLE ${quoteName(trash)} TO ${quoteName(target)}`);
+  await db.runBriefly(`RENAME TABLE ${quoteName(trash)} TO ${quoteName(target)}`);
 }
 
 /** Drops a staging table; false if there is none. What still loads it is ended. */
@@ -385,7 +385,7 @@ async function dropStaging(db: Session, staging: string, patience: Patience): Pr
   try {
     await patiently(patience, async () => {
       try {
-        await db.run(`DROP TABLE ${quoteName(staging)}`);
+        await db.runBriefly(`DROP TABLE ${quoteName(staging)}`);
       } catch (error) {
         if (errorNumber(error) === ER.LOCK_WAIT_TIMEOUT) await killLoads(db, staging);
         throw error;
@@ -451,7 +451,7 @@ export async function dropPublished(
       return 'done';
     });
     if (outcome === 'moot') {
-      if (exists) await db.run(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
+      if (exists) await db.runBriefly(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
       return false;
     }
     if (outcome === 'done') {
@@ -476,7 +476,7 @@ export async function dropPublished(
       return true;
     }
     if (performance.now() > patience.until) {
-      await db.run(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
+      await db.runBriefly(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
       throw new InUse('unavailable', `${db.database}: an attempt of the job is publishing its table`);
     }
     // An attempt is about to publish: that takes milliseconds, unless readers keep it waiting.
@@ -496,5 +496,5 @@ async function finishDrop(db: Session, { token, target }: Registered, patience: 
     if (await rename(db, [...there, [staging, spent]], patience)) break;
   }
   await db.run(SQL.unregister, [token]);
-  await db.run(`DROP TABLE IF EXISTS ${quoteName(trash)}, ${quoteName(spent)}`);
+  await db.runBriefly(`DROP TABLE IF EXISTS ${quoteName(trash)}, ${quoteName(spent)}`);
 }

@@ -40,14 +40,19 @@ const PATIENT_S = 86_400;
 /** How long inside of a transaction: a process that falls asleep there must not keep others from its rows. */
 const MORTAL_S = 5;
 
+/** How long a lock of a table is waited for, s; and by what keeps later readers waiting too, see `runBriefly`. */
+const LOCK_S = 60;
+const BRIEF_LOCK_S = 1;
+
 /**
  * Strict, so that what does not fit is an error or a warning and never a silent change; English, so that
- * warnings can be understood; UTC. Locks of tables are waited for in slices of a second: whoever waits for one
- * keeps later readers waiting too. A server that counts no notes would keep quiet about rounded decimals. MariaDB ends
- * any statement after a time that an administrator may have set, but a load takes as long as it takes.
+ * warnings can be understood; UTC. Locks of tables are waited for: others may be making our own, a backup may hold
+ * all of them for a moment, and what fails at that is a whole report. A server that counts no notes would keep
+ * quiet about rounded decimals. MariaDB ends any statement after a time that an administrator may have set, but a
+ * load takes as long as it takes.
  */
 const SETTINGS = `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION',
-  time_zone = '+00:00', lc_messages = 'en_US', autocommit = 1, wait_timeout = ${PATIENT_S}, lock_wait_timeout = 1, innodb_lock_wait_timeout = 5,
+  time_zone = '+00:00', lc_messages = 'en_US', autocommit = 1, wait_timeout = ${PATIENT_S}, lock_wait_timeout = ${LOCK_S}, innodb_lock_wait_timeout = 5,
   net_read_timeout = ${PATIENT_S}, net_write_timeout = 600, sql_notes = 1, max_error_count = 64,
   sql_select_limit = 18446744073709551615
   /*M!100101 , max_statement_time = 0 */`;
@@ -132,6 +137,19 @@ export class Session {
 
   async run(sql: string, values?: readonly Bound[]): Promise<Outcome> {
     return outcomeOf(await this.#send<ResultSetHeader>(sql, values));
+  }
+
+  /**
+   * A statement that takes a table away from its readers. While it waits for those that are at it, others that come
+   * must wait too: it gives up after a second, with LOCK_WAIT_TIMEOUT.
+   */
+  async runBriefly(sql: string): Promise<Outcome> {
+    await this.run(`SET SESSION lock_wait_timeout = ${BRIEF_LOCK_S}`);
+    try {
+      return await this.run(sql);
+    } finally {
+      if (this.usable) await this.run(`SET SESSION lock_wait_timeout = ${LOCK_S}`);
+    }
   }
 
   /** Begins a transaction, of which no statement may be followed by more than seconds of silence. */

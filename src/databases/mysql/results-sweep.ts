@@ -80,7 +80,7 @@ async function dropUnregistered(
     if (kind === undefined || token === undefined || tokens.has(token)) continue;
     if (kind === 'staging' && !(await isForsaken(db, name, store_id, live))) continue;
     const dropped = await unlessInUse(async () => {
-      await db.run(`DROP TABLE IF EXISTS ${quoteName(name)}`);
+      await db.runBriefly(`DROP TABLE IF EXISTS ${quoteName(name)}`);
       return true;
     });
     if (dropped && kind === 'staging') orphans += 1;

@@ -180,7 +180,7 @@ export class MysqlResults implements ResultsBackend {
 
   async #dropTrash(turn: Turn, token: string): Promise<void> {
     const db = await turn.session(this.#closing.signal);
-    await db.run(`DROP TABLE IF EXISTS ${quoteName(trashNames(token)[0])}`);
+    await db.runBriefly(`DROP TABLE IF EXISTS ${quoteName(trashNames(token)[0])}`);
   }
 
   /** Whatever an attempt has left; gives its table if that was published after all. */
@@ -189,7 +189,7 @@ export class MysqlResults implements ResultsBackend {
     const [registered] = await db.query<Registered>(SQL.registered, [token]);
     if (registered === undefined) {
       // Somebody has ended it for us, but knew of no table that was only made afterwards.
-      await db.run(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
+      await db.runBriefly(`DROP TABLE IF EXISTS ${quoteName(stagingName(token))}`);
       const [published] = await db.query<Published>(SQL.published, [owner.job_id]);
       return published !== undefined && isOwners(published, owner) ? tableOf(published) : null;
     }

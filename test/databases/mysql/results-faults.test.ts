@@ -183,6 +183,31 @@ for (const server of servers('mysql')) {
       await onlyTables(dsn, ['results_a']);
     });
 
+    const own = ['dungbeetle_fences', 'dungbeetle_staging', 'dungbeetle_results'];
+    for (const [index, table] of own.entries()) {
+      test(`${table}, which another process takes seconds to make, is waited for`, async (t) => {
+        const dsn = await freshDatabase(t, server);
+        const like = await freshDatabase(t, server);
+        await (await openResults(t, like)).ping(never());
+        const definition = async (of: string) =>
+          (await execute(like, `SHOW CREATE TABLE ${of}`))[0]?.[1] ?? assert.fail(`no ${of}`);
+        for (const made of own.slice(0, index)) await execute(dsn, await definition(made));
+        const rows = `SELECT it.* FROM (SELECT SLEEP(3) AS slept) AS nap
+          LEFT JOIN ${new URL(like).pathname.slice(1)}.${table} AS it ON slept WHERE slept`;
+        // No row comes of it, and no reader or maker gets at the table for three seconds.
+        const making = execute(dsn, `${await definition(table)} AS ${rows}`);
+        await until('it is being made', async () => (await leftQueries(dsn, 'SLEEP(3)')).length > 0);
+        const results = await openResults(t, dsn);
+        const writes = ['a', 'b', 'c'].map((job_id) => results.write(numbers(3), writeOptions(job_id)));
+        assert.deepEqual(
+          (await Promise.all(writes)).map((written) => written.rows),
+          [3, 3, 3],
+        );
+        await making;
+        await onlyTables(dsn, ['results_a', 'results_b', 'results_c']);
+      });
+    }
+
     test('many reports at once, of one job and of several', async (t) => {
       const dsn = await freshDatabase(t, server);
       const results = await Promise.all([
