@@ -45,7 +45,8 @@ test('of many posts of one id at two servers exactly one is accepted', async (t)
 });
 
 test('a cancel asked of one server ends a query that runs in another process', async (t) => {
-  const place = setup(t);
+  // The heartbeat alone would take most of a minute; the hint across processes is what makes it sooner.
+  const place = setup(t, { app: 'lease = "120s"\nheartbeat = "50s"' });
   const server = await launch(t, place.folder, ['--queue', 'nobody-listens']).started();
   const worker = await launch(t, place.folder, ['--queue', 'gated', '--worker-only']).started();
   const id = await server.post('count_to_gate');
@@ -54,7 +55,6 @@ test('a cancel asked of one server ends a query that runs in another process', a
   assert.equal((await server.request('DELETE', `/jobs/${id}`)).http, 200);
   const job = await server.finished(id);
   assert.equal(job.state, 'CANCELLED');
-  // The heartbeat alone would take up to three seconds; the hint across processes is what makes it sooner.
-  assert.ok(performance.now() - asked < 2_500, `it took ${performance.now() - asked} ms`);
+  assert.ok(performance.now() - asked < 20_000, `it took ${performance.now() - asked} ms`);
   assert.equal(await worker.stop(), 0);
 });

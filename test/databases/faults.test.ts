@@ -255,7 +255,7 @@ test('a cancel does not wait for a stranger that sits on the file', async (t) =>
     const asked = performance.now();
     controller.abort(reason);
     await assert.rejects(running, (error) => error === reason);
-    assert.ok(performance.now() - asked < 1_000);
+    assert.ok(performance.now() - asked < 10_000);
     stranger.exec('COMMIT');
     const reader = bench.reader();
     await until(

@@ -222,7 +222,7 @@ test('a cancel in any phase leaves nothing and rejects with its reason', async (
       });
       await assert.rejects(running, (error) => error === reason, `${encoding} ${phase}`);
       if (phase !== 'before')
-        assert.ok(asked > 0 && performance.now() - asked < 1_000, `${encoding} ${phase}`);
+        assert.ok(asked > 0 && performance.now() - asked < 10_000, `${encoding} ${phase}`);
     }
   }
   await bench.results.ping(never());

@@ -294,7 +294,7 @@ test('a cancel ends a query that never yields a row', async (t) => {
     const asked = performance.now();
     controller.abort(reason);
     await assert.rejects(running, (error) => error === reason);
-    assert.ok(performance.now() - asked < 1_000);
+    assert.ok(performance.now() - asked < 10_000);
     assert.equal(isRunning(pid), false);
     assert.deepEqual(stagingFiles(folder), []);
   }

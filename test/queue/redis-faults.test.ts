@@ -79,7 +79,7 @@ test(
       assert.doesNotMatch(error.message, /hunter2/);
       return true;
     });
-    assert.ok(performance.now() - started < 4_000, 'it is not tried again and again');
+    assert.ok(performance.now() - started < 9_000, 'it is not tried again and again');
     const { password: _, ...without } = options;
     await isUnavailable(openRedisStore(without), /asks for a password/);
   },
@@ -206,7 +206,7 @@ test('a server that does not answer: calls fail in time and are not carried out 
   const dsn = await freshDatabase(t, server);
   const direct = await open(t, optionsOf(dsn));
   const line = await proxy(t, { port: Number(new URL(dsn).port) });
-  const options = { ...optionsOf(line.through(dsn)), command_timeout_ms: 300, poll_ms: 200 };
+  const options = { ...optionsOf(line.through(dsn)), command_timeout_ms: 2_000, poll_ms: 200 };
   const store = await open(t, options);
   const { hints } = listen(store);
   await store.enqueue([newJob('before')]);
@@ -219,7 +219,7 @@ test('a server that does not answer: calls fail in time and are not carried out 
     store.get('before'),
     store.enqueue([newJob('later')]),
   ];
-  for (const call of calls) await isUnavailable(call, /no answer within 300 ms/);
+  for (const call of calls) await isUnavailable(call, /no answer within 2000 ms/);
   await isUnavailable(store.enqueue([newJob('too')]), /no answer|not connected/);
   await until('it hints at what it may miss', () => hints.some(({ type }) => type === 'ready'));
   line.thaw();

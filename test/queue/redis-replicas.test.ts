@@ -29,7 +29,7 @@ async function setup(t: TestContext): Promise<Pair> {
     const store = await openRedisStore({
       ...optionsOf(redis.dsn),
       min_replicas: 1,
-      command_timeout_ms: 1_000,
+      command_timeout_ms: 3_000,
       ...options,
     });
     t.after(() => store.close());

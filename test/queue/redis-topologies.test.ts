@@ -91,7 +91,7 @@ test(
       password,
       sentinel: { name: 'reports' },
       min_replicas: 1,
-      command_timeout_ms: 1_000,
+      command_timeout_ms: 3_000,
       poll_ms: 200,
     };
     const first = await open(t, options);
@@ -163,7 +163,7 @@ test('a cluster: all keys are in one slot, and the store follows it to another n
     password,
     cluster: true,
     poll_ms: 200,
-    command_timeout_ms: 2_000,
+    command_timeout_ms: 5_000,
   };
   const store = await open(t, options);
   const { hints } = listen(store);

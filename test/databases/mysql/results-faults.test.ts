@@ -66,7 +66,7 @@ for (const server of servers('mysql')) {
         const begun = performance.now();
         cancel.abort(reason);
         await assert.rejects(writing, (error) => error === reason);
-        assert.ok(performance.now() - begun < 2_500);
+        assert.ok(performance.now() - begun < 9_000);
         await noQueries(dsn);
         await onlyTables(dsn, ['results_a']);
       }
@@ -140,7 +140,7 @@ for (const server of servers('mysql')) {
       // Others get at the old one in between.
       const begun = performance.now();
       assert.deepEqual(await execute(dsn, 'SELECT COUNT(*) FROM results_a'), [['3']]);
-      assert.ok(performance.now() - begun < 2_500);
+      assert.ok(performance.now() - begun < 9_000);
       assert.deepEqual(await read('SELECT COUNT(*) FROM results_a'), [['3']]);
       await read('COMMIT');
       await writing;
@@ -267,7 +267,7 @@ for (const server of servers('mysql')) {
       const quick = results.write(numbers(1), writeOptions('b', { signal: cancelled.signal }));
       cancelled.abort(reason);
       await assert.rejects(quick, (error) => error === reason);
-      assert.ok(performance.now() - begun < 2_500);
+      assert.ok(performance.now() - begun < 9_000);
       // The load still stands in the server, with its lock on the staging table.
       assert.equal((await leftQueries(dsn, 'LOAD DATA')).length, 1);
       await steady.write(numbers(3), writeOptions('a', { owner: owner('a', { fence: 1_000_002 }) }));

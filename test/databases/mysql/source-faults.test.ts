@@ -140,7 +140,7 @@ for (const server of servers('mysql')) {
 
     test('one that fell silent while it was idle is given up in time', async (t) => {
       const { dsn, network } = await setUp(t);
-      const source = await openMysqlSource({ ...POOL, dsn: network.through(dsn), connect_timeout_ms: 2_000 });
+      const source = await openMysqlSource({ ...POOL, dsn: network.through(dsn), connect_timeout_ms: 3_000 });
       closing(t, () => source.close());
       await rowsOf(source, 'SELECT 1');
       await source.ping(never());

@@ -42,7 +42,7 @@ export async function proxied(
   const wire = await proxy(t, { host: hostname, port: Number(port) });
   const results = await openResults(t, wire.through(dsn), {
     patience_ms: 250,
-    connect_timeout_ms: 3_000,
+    connect_timeout_ms: 5_000,
     doubt_ms: 1_500,
     ...options,
   });

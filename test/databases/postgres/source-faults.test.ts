@@ -126,7 +126,7 @@ for (const server of servers('postgres')) {
         dsn: way.through(dsn),
         max_active: 1,
         max_idle: 1,
-        connect_timeout_ms: 2_000,
+        connect_timeout_ms: 4_000,
       });
       closing(t, () => source.close());
       assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
