@@ -134,22 +134,15 @@ export class Reports implements ReportService, Handler {
     if (backend === undefined) throw new Error(`this worker has no results backend "${payload.results}"`);
 
     const timeout = shorter(payload.timeout, this.#timeoutOf(task));
-    // A timer of our own, not AbortSignal.timeout: that one would live on after the job.
-    const clock = new AbortController();
-    const timer =
-      timeout === null
-        ? undefined
-        : setTimeout(() => clock.abort(new TimedOut(timeout)), Math.min(timeout * 1000, LONGEST_TIMER_MS));
-    const signal = AbortSignal.any([context.signal, clock.signal]);
+    const transfer = (signal: AbortSignal) =>
+      this.#transfer({ job, task, payload, source, backend, context, signal, timeout });
     try {
-      return await this.#transfer({ job, task, payload, source, backend, context, signal, timeout });
+      return await (timeout === null ? transfer(context.signal) : within(timeout, context.signal, transfer));
     } catch (error) {
       if (error instanceof DatabaseError && !error.transient) {
         throw new PermanentError(error.message, { cause: error });
       }
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
@@ -297,6 +290,25 @@ export class TimedOut extends Error {
   constructor(seconds: number) {
     super(`timed out after ${seconds} s`);
     this.name = 'TimedOut';
+  }
+}
+
+/** Work whose signal aborts with `signal`, or with `TimedOut`. */
+async function within<T>(
+  seconds: number,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  // A timer of our own, not AbortSignal.timeout: that one would live on after the job.
+  const clock = new AbortController();
+  const timer = setTimeout(
+    () => clock.abort(new TimedOut(seconds)),
+    Math.min(seconds * 1000, LONGEST_TIMER_MS),
+  );
+  try {
+    return await work(AbortSignal.any([signal, clock.signal]));
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -10,24 +10,43 @@ export interface LogOptions {
 }
 
 /** Keys whose values are secrets, or may hold one, down to the depth at which a configuration has them. */
-const SECRETS = ['dsn', 'password', 'authorization', 'cookie'];
+const SECRETS: ReadonlySet<string> = new Set(['dsn', 'password', 'authorization', 'cookie']);
 const DEPTH = 4;
+const REDACTED = '[redacted]';
 
 /** A logger whose lines have the time in ISO 8601 (UTC), the level by name, and errors under `err`. */
 export function createLogger({ level, destination }: LogOptions): Logger {
   const options = {
     level,
     timestamp: stdTimeFunctions.isoTime,
-    formatters: { level: (label: string) => ({ level: label }) },
+    // Those further down not by pino's `redact`: for paths with wildcards that takes ten times as long as the line.
+    formatters: { level: (label: string) => ({ level: label }), log: withoutSecrets },
+    redact: { paths: [...SECRETS], censor: REDACTED },
     serializers: { err: errorLine },
-    redact: {
-      paths: SECRETS.flatMap((key) =>
-        Array.from({ length: DEPTH }, (_, depth) => [...Array(depth).fill('*'), key].join('.')),
-      ),
-      censor: '[redacted]',
-    },
   };
   return destination === undefined ? pino(options) : pino(options, destination);
+}
+
+type Fields = Record<string, unknown>;
+
+/** The same object where it holds none. */
+function withoutSecrets(fields: Fields, depth = 1): Fields {
+  let shown = fields;
+  for (const [key, value] of Object.entries(fields)) {
+    const safe = SECRETS.has(key)
+      ? REDACTED
+      : hasFields(value) && depth < DEPTH
+        ? withoutSecrets(value, depth + 1)
+        : value;
+    if (safe !== value)
+      shown = Object.assign(Array.isArray(shown) ? [...shown] : { ...shown }, { [key]: safe });
+  }
+  return shown;
+}
+
+/** Of errors only what `errorLine` takes is shown. */
+function hasFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !(value instanceof Error);
 }
 
 /** An error as the log shows it. */

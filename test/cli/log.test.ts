@@ -34,9 +34,11 @@ test('secrets are redacted, as deep as a configuration has them', () => {
     logger.info({ dsn: secret, password: secret });
     logger.info({ ledger: { type: 'postgres', dsn: secret } });
     logger.info({ config: { db: { ledger: { dsn: secret } } }, headers: { authorization: secret } });
-    logger.child({ db: { ledger: { dsn: secret } } }).info('child');
+    logger.info({ databases: [{ name: 'ledger' }, { name: 'app', dsn: secret }], err: new Error('x') });
+    logger.child({ dsn: secret }).info('child');
   });
-  assert.equal(lines.length, 4);
+  assert.equal(lines.length, 5);
+  assert.deepEqual(lines[3]?.['databases'], [{ name: 'ledger' }, { name: 'app', dsn: '[redacted]' }]);
   for (const line of lines) {
     assert.ok(!JSON.stringify(line).includes('S3CRET'));
     assert.ok(JSON.stringify(line).includes('[redacted]'));

@@ -2,7 +2,7 @@
  * The catalog of a results backend: tables of our own beside the result tables, in one schema, and the
  * statements on them. Texts are quoted, numbers are checked: a batch is sent as one simple query.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type pg from 'pg';
 import { digest } from '../../util/digest.ts';
 import type { Owner, ResultColumn, ResultTable } from '../database.ts';
@@ -342,10 +342,9 @@ export class Catalog {
 
   /** Of the schema, as a number for advisory locks. */
   #key(job_id: string): string {
-    const hash = createHash('sha256')
-      .update(JSON.stringify(['dungbeetle', this.schema, job_id]))
-      .digest();
-    return hash.readBigInt64BE(0).toString();
+    return hash('sha256', JSON.stringify(['dungbeetle', this.schema, job_id]), 'buffer')
+      .readBigInt64BE(0)
+      .toString();
   }
 
   /** null: there is no catalog. */

@@ -6,7 +6,7 @@
  * when memory is full ("always", "room": not then, "read": it does not write), and 1 if replicas are waited for.
  * Then any number of calls, each with its arguments.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { ATTEMPTS } from './script/attempts.ts';
 import { CHANGES } from './script/changes.ts';
 import { withNumbers } from './script/constants.ts';
@@ -50,7 +50,7 @@ export const SCRIPT = withNumbers(
 );
 
 /** What EVALSHA calls it by. */
-export const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex');
+export const SCRIPT_SHA = hash('sha1', SCRIPT);
 
 /** Of what the script keeps. A store of a newer one is refused. */
 export const VERSION = 1;
