@@ -15,7 +15,7 @@ const DEPTH = 4;
 const REDACTED = '[redacted]';
 
 /** A logger whose lines have the time in ISO 8601 (UTC), the level by name, and errors under `err`. */
-export function createLogger({ level, destination }: LogOptions): Logger {
+export function createLogger({ level, destination = standardOutput() }: LogOptions): Logger {
   const options = {
     level,
     timestamp: stdTimeFunctions.isoTime,
@@ -24,7 +24,28 @@ export function createLogger({ level, destination }: LogOptions): Logger {
     redact: { paths: [...SECRETS], censor: REDACTED },
     serializers: { err: errorLine },
   };
-  return destination === undefined ? pino(options) : pino(options, destination);
+  return pino(options, destination);
+}
+
+/**
+ * One write for all lines of a turn of the event loop: busy servers log several, and a write costs more than making
+ * them. What ends the process at once (SIGKILL) may take the lines of its last turn along.
+ */
+function standardOutput(): DestinationStream {
+  const output = pino.destination(process.stdout.fd);
+  let lines = '';
+  const flush = () => {
+    const text = lines;
+    lines = '';
+    if (text !== '') output.write(text);
+  };
+  process.once('exit', flush);
+  return {
+    write(line) {
+      if (lines === '') setImmediate(flush);
+      lines += line;
+    },
+  };
 }
 
 type Fields = Record<string, unknown>;
