@@ -5,6 +5,7 @@
  * Each table is made under the first of its job's names, trusting that nothing is in its way. If the server refuses
  * one of them nothing of the group is done, and each is left to be published by itself, with care.
  */
+import { setImmediate } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Owner, ResultTable } from '../database.ts';
 import { Batch, run } from './batch.ts';
@@ -116,6 +117,8 @@ export class Together {
     } finally {
       this.#connecting -= 1;
     }
+    // Others have their rows in this turn of the event loop, too.
+    await setImmediate();
     const group = this.#take(GROUP).map((item) => {
       const [name = ''] = catalog.namesOf(item.small.draft.owner.job_id);
       return { ...item, name };
