@@ -213,7 +213,10 @@ export type Hint =
   | { readonly type: 'ready' }
   /** A running job may have been asked to cancel: renew now. */
   | { readonly type: 'cancel' }
-  /** A job may have finished; null: not known which. */
+  /**
+   * A job may have finished; null: not known which. Of jobs that this process ends it may come while the call is
+   * under way: what is asked of the store from then on is answered after it.
+   */
   | { readonly type: 'finished'; readonly job_id: string | null };
 
 export interface RecoverOptions {

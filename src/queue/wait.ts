@@ -23,6 +23,8 @@ export class Waiters {
   readonly #byJob = new Map<string, Set<Waiter>>();
   /** Ids to be asked after. */
   #asking = new Set<string>();
+  /** Those that are being read now, and whether there is reason to read them again afterwards. */
+  readonly #reading = new Map<string, boolean>();
   #looking = false;
   #unwatch: (() => void) | undefined;
   #poll: NodeJS.Timeout | undefined;
@@ -68,7 +70,7 @@ export class Waiters {
     this.#unwatch ??= this.#store.watch((hint) => {
       if (hint.type !== 'finished') return;
       if (hint.job_id === null) this.#ask(null);
-      else if (this.#byJob.has(hint.job_id)) void this.#answer(hint.job_id);
+      else void this.#answer(hint.job_id);
     });
     this.#poll ??= setInterval(() => this.#ask(null), POLL_MS).unref();
     this.#ask(job_id);
@@ -120,26 +122,36 @@ export class Waiters {
         );
       } catch (error) {
         // It is asked again with the next poll.
-        if (!isStoreUnavailable(error)) this.#rejectAll(asked, error);
+        if (isStoreUnavailable(error)) continue;
+        for (const job_id of asked) this.#settle(job_id, (waiter) => waiter.reject(error));
       }
     }
   }
 
   async #answer(job_id: string): Promise<void> {
-    try {
-      const job = await this.#store.get(job_id);
-      // Posted again in the meantime: it is the new run that is waited for.
-      if (!this.#isOver(job.state)) return;
-      for (const waiter of this.#byJob.get(job_id) ?? []) waiter.resolve(job);
-    } catch (error) {
-      if (!isStoreUnavailable(error)) this.#rejectAll([job_id], error);
+    if (!this.#byJob.has(job_id)) return;
+    if (this.#reading.has(job_id)) {
+      this.#reading.set(job_id, true);
+      return;
     }
+    do {
+      this.#reading.set(job_id, false);
+      try {
+        const job = await this.#store.get(job_id);
+        // Else it is about to be, or was posted again in the meantime: then it is the new run that is waited for.
+        if (this.#isOver(job.state)) this.#settle(job_id, (waiter) => waiter.resolve(job));
+      } catch (error) {
+        if (!isStoreUnavailable(error)) this.#settle(job_id, (waiter) => waiter.reject(error));
+      }
+    } while (this.#byJob.has(job_id) && this.#reading.get(job_id) === true);
+    this.#reading.delete(job_id);
   }
 
-  #rejectAll(job_ids: readonly string[], error: unknown): void {
-    for (const job_id of job_ids) {
-      for (const waiter of this.#byJob.get(job_id) ?? []) waiter.reject(error);
-    }
+  /** Nobody waits for it any more. */
+  #settle(job_id: string, end: (waiter: Waiter) => void): void {
+    const waiters = this.#byJob.get(job_id) ?? [];
+    this.#byJob.delete(job_id);
+    for (const waiter of waiters) end(waiter);
   }
 }
 

@@ -3,7 +3,7 @@
 import type { Json } from '../../util/json.ts';
 import type { CheckedJob } from '../check.ts';
 import { InvalidCursor, InvalidJob } from '../errors.ts';
-import type { Job, JobState, Lease } from '../store.ts';
+import type { Hint, Job, JobState, Lease, Outcome } from '../store.ts';
 
 /** A job as it is right after it was accepted; `isCancelled`: a parent had already failed it. */
 export function asPosted(
@@ -46,6 +46,27 @@ export function asPosted(
 /** What a lease may carry besides is left out: a claimed job is one, too. */
 export function toLease({ job_id, attempt, fence }: Lease): Lease {
   return { job_id, attempt, fence };
+}
+
+/**
+ * For stores that carry out what one process asks in the order in which it asks: hints at the jobs that a call which
+ * has just been made is to end. Who reads them now is answered together with that call, and not a round trip later.
+ */
+export function announce(
+  ends: readonly { readonly lease: Lease; readonly outcome: Outcome }[],
+  emit: (hint: Hint) => void,
+): void {
+  for (const { lease, outcome } of ends) {
+    if (outcome.state === 'RETRY') continue;
+    try {
+      emit({ type: 'finished', job_id: lease.job_id });
+    } catch (error) {
+      // What listeners throw is not the call's business.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
 }
 
 /** A handler's result as JSON. Throws `InvalidJob` where there is none for it, whatever its type says. */

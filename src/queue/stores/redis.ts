@@ -31,7 +31,7 @@ import type {
   Renewed,
   Store,
 } from '../store.ts';
-import { asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from './common.ts';
+import { announce, asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from './common.ts';
 import { settingsOf, warnings } from './redis/advice.ts';
 import { type Answer, keyOf, type Mode, ScriptClient } from './redis/client.ts';
 import { failure } from './redis/failures.ts';
@@ -155,7 +155,9 @@ class RedisStore implements Store {
       pushLease(args, lease);
       args.push(STATES.indexOf(outcome.state), ...outcomeArgs(outcome));
     }
-    const [states] = await this.#call('always', args);
+    const ended = this.#call('always', args);
+    announce(ends, (hint) => this.#hints.emit(hint));
+    const [states] = await ended;
     return items<number>(states).map(toState);
   }
 

@@ -22,7 +22,7 @@ import type {
   Renewed,
   Store,
 } from '../store.ts';
-import { asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from './common.ts';
+import { announce, asPosted, fromCursor, noCounts, resultText, toCursor, toLease } from './common.ts';
 import type { OutcomeRow } from './sqlite/attempts.ts';
 import { Client } from './sqlite/client.ts';
 import type { GroupRows } from './sqlite/reads.ts';
@@ -100,7 +100,9 @@ class SqliteStore implements Store {
     ends: readonly { readonly lease: Lease; readonly outcome: Outcome }[],
   ): Promise<readonly (JobState | null)[]> {
     const rows = ends.map(({ lease, outcome }) => ({ lease: toLease(lease), outcome: toRow(outcome) }));
-    return this.#client.call('finish', rows);
+    const ended = this.#client.call('finish', rows);
+    announce(ends, (hint) => this.#client.emit(hint));
+    return ended;
   }
 
   release(leases: readonly Lease[]): Promise<void> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import type { ClaimedJob, JobState, Outcome } from '../../../src/queue/store.ts';
-import { LEASE_MS, only, rejects, type Subject, type Suites } from './subject.ts';
+import type { ClaimedJob, Job, JobState, Outcome } from '../../../src/queue/store.ts';
+import { until } from '../../support/until.ts';
+import { ids, LEASE_MS, only, rejects, type Subject, type Suites } from './subject.ts';
 
 export function ending({ each, shared }: Suites): void {
   each('a success has its result and no error', async (s) => {
@@ -45,6 +46,30 @@ export function ending({ each, shared }: Suites): void {
     await s.post('a');
     assert.equal(await s.finish(await s.claimOne(), { state: 'CANCELLED', error: 'stopped' }), 'CANCELLED');
     assert.equal((await s.store.get('a')).error, 'stopped');
+  });
+
+  each('who reads a job on the hint that it has finished finds it so', async (s) => {
+    const ends: readonly Outcome[] = [
+      { state: 'SUCCESS', result: 1 },
+      { state: 'FAILURE', error: 'e' },
+      { state: 'CANCELLED' },
+    ];
+    await s.postAll(ends.map(({ state }) => state));
+    const held = await s.claim();
+    const reads: Promise<Job>[] = [];
+    const stop = s.store.watch((hint) => {
+      if (hint.type === 'finished' && hint.job_id !== null) reads.push(s.store.get(hint.job_id));
+    });
+    assert.deepEqual(ids(held), ['SUCCESS', 'FAILURE', 'CANCELLED']);
+    await s.store.finish(
+      ends.map((outcome, index) => ({ lease: held[index]?.lease ?? assert.fail(), outcome })),
+    );
+    await until('all are hinted at', async () => {
+      const jobs = await Promise.all(reads);
+      for (const { job_id, state } of jobs) assert.equal(state, job_id);
+      return new Set(jobs.map(({ job_id }) => job_id)).size === ends.length;
+    });
+    stop();
   });
 
   const afterCancel: readonly (readonly [Outcome, JobState])[] = [

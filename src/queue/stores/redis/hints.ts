@@ -52,10 +52,10 @@ export class Hints {
   /** Of this process's own calls. */
   tell(news: string): void {
     const [flags = '', ids = ''] = news.split(' ');
-    if (flags.includes('r')) this.#emit({ type: 'ready' });
-    if (flags.includes('c')) this.#emit({ type: 'cancel' });
-    if (ids === '*') this.#emit({ type: 'finished', job_id: null });
-    else if (ids !== '') for (const job_id of ids.split(',')) this.#emit({ type: 'finished', job_id });
+    if (flags.includes('r')) this.emit({ type: 'ready' });
+    if (flags.includes('c')) this.emit({ type: 'cancel' });
+    if (ids === '*') this.emit({ type: 'finished', job_id: null });
+    else if (ids !== '') for (const job_id of ids.split(',')) this.emit({ type: 'finished', job_id });
   }
 
   /** Resolves when others are heard, or after `timeout_ms`; at once if nobody listens. */
@@ -125,10 +125,11 @@ export class Hints {
   }
 
   #emitAll(): void {
-    for (const hint of ALL) this.#emit(hint);
+    for (const hint of ALL) this.emit(hint);
   }
 
-  #emit(hint: Hint): void {
+  /** Throws what listeners throw. */
+  emit(hint: Hint): void {
     for (const listener of [...this.#listeners]) if (this.#listeners.has(listener)) listener(hint);
   }
 }

@@ -75,6 +75,11 @@ export class Client {
     };
   }
 
+  /** Throws what listeners throw. */
+  emit(hint: Hint): void {
+    this.#hints.emit('hint', hint);
+  }
+
   /** Calls made before are answered. */
   async close(): Promise<void> {
     if (!this.#closing.signal.aborted) {
