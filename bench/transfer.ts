@@ -1,6 +1,7 @@
 /**
  * npm run bench:transfer: every source with every results backend, beside the engines' own tools and one INSERT a row,
- * in one run. `-- --rows 1000000 --large 10000000 --runs 3` are the defaults; `--large 0` leaves the large copy out.
+ * in one run. `-- --rows 1000000 --large 10000000 --runs 3` are the defaults; `--runs 0` leaves the pairs out,
+ * `--large 0` the large copy: with both what is left is the whole server.
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -31,23 +32,10 @@ const servers = await startServers((line) => console.error(line), ended.signal);
 const folder = mkdtempSync(join(tmpdir(), 'dungbeetle-bench-'));
 try {
   const dsns = await makeDatabases();
-  const results: Record<string, Record<string, string>> = {};
   const oneByOne = new Map<BackendEngine, number>();
-  for (const to of ['postgres', 'mysql', 'sqlite'] as const) {
-    oneByOne.set(to, await insertOneByOne(to, dsns.backend[to]));
-  }
-  for (const from of ['postgres', 'mysql', 'clickhouse', 'sqlite'] as const) {
-    await fill(from, dsns.source[from], ROWS);
-    for (const to of ['postgres', 'mysql', 'sqlite'] as const) {
-      console.error(`${from} → ${to} …`);
-      results[`${from} → ${to}`] = await pair(from, to);
-    }
-  }
-  console.log(
-    `\n${ROWS.toLocaleString('en')} rows of nine columns, the median of ${RUNS} runs each; ${machine()}`,
-  );
-  console.table(results);
-  for (const [to, rate] of oneByOne) console.log(`one INSERT a row into ${to}: ${count(rate)} rows/s`);
+  console.log(machine());
+  if (RUNS > 0) await everyPair();
+  else await fill('postgres', dsns.source.postgres, ROWS);
 
   if (LARGE > 0) {
     console.error(`postgres → postgres, ${count(LARGE)} rows …`);
@@ -73,6 +61,23 @@ try {
     backendConfig('postgres', dsns.backend.postgres, 'standard'),
   );
   console.log(`query and publication alone, without queue and HTTP, 10 at once: ${count(alone)}/s`);
+
+  async function everyPair(): Promise<void> {
+    const results: Record<string, Record<string, string>> = {};
+    for (const to of ['postgres', 'mysql', 'sqlite'] as const) {
+      oneByOne.set(to, await insertOneByOne(to, dsns.backend[to]));
+    }
+    for (const from of ['postgres', 'mysql', 'clickhouse', 'sqlite'] as const) {
+      await fill(from, dsns.source[from], ROWS);
+      for (const to of ['postgres', 'mysql', 'sqlite'] as const) {
+        console.error(`${from} → ${to} …`);
+        results[`${from} → ${to}`] = await pair(from, to);
+      }
+    }
+    console.log(`\n${count(ROWS)} rows of nine columns, the median of ${RUNS} runs each`);
+    console.table(results);
+    for (const [to, rate] of oneByOne) console.log(`one INSERT a row into ${to}: ${count(rate)} rows/s`);
+  }
 
   async function pair(from: SourceEngine, to: BackendEngine): Promise<Record<string, string>> {
     const ours: CopyFigures[] = [];

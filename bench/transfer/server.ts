@@ -103,7 +103,7 @@ async function benchStore(folder: string, store: string, withCopies: boolean): P
     copying = false;
     await pinging;
     console.log(
-      `the API while four such copies run (${((performance.now() - begun) / 1000).toFixed(1)} s): p50 ${quantile(pings, 0.5).toFixed(1)} ms, p99 ${quantile(pings, 0.99).toFixed(1)} ms`,
+      `the API while four copies postgres → postgres run (${((performance.now() - begun) / 1000).toFixed(1)} s): p50 ${quantile(pings, 0.5).toFixed(1)} ms, p99 ${quantile(pings, 0.99).toFixed(1)} ms`,
     );
   } finally {
     agent.destroy();
