@@ -2,6 +2,7 @@
  * Waiting for jobs to finish: any number of waiters, one question to the store for all of them. Hints make it
  * quick, a poll makes it sure.
  */
+import { LONGEST_TIMER_MS } from '../util/duration.ts';
 import { QueueError } from './errors.ts';
 import type { Job, JobState, Store } from './store.ts';
 
@@ -9,8 +10,6 @@ import type { Job, JobState, Store } from './store.ts';
 const POLL_MS = 1_000;
 /** The most ids in one question. */
 const ASKED_AT_ONCE = 500;
-/** Longest delay of a timer: Node fires at once beyond 2^31 ms. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface Waiter {
   resolve(job: Job): void;

@@ -12,6 +12,7 @@
  * too late.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { LONGEST_TIMER_MS } from '../util/duration.ts';
 import type { Json } from '../util/json.ts';
 import { Attempt, toJson } from './attempt.ts';
 import { QueueError } from './errors.ts';
@@ -35,8 +36,6 @@ const STORE_RETRY_MS = { first: 50, most: 2_000 };
 const GIVE_BACK_MS = 1_000;
 /** How many running jobs are looked through at once. */
 const STARTED_AT_ONCE = 500;
-/** Longest delay of a timer: Node fires at once beyond 2^31 ms. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface End {
   readonly attempt: Attempt;

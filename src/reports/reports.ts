@@ -7,6 +7,7 @@ import { type Handler, type HandlerContext, PermanentError } from '../queue/hand
 import type { PostedJob } from '../queue/queue.ts';
 import type { ClaimedJob, Job, Store } from '../queue/store.ts';
 import type { ResolvedTask } from '../tasks/registry.ts';
+import { withDeadline } from '../util/abort.ts';
 import type { Json } from '../util/json.ts';
 import { type DatabaseLoad, limitOf, loadOf, pickOne, Room } from './limits.ts';
 import { asPayload } from './payload.ts';
@@ -137,7 +138,9 @@ export class Reports implements ReportService, Handler {
     const transfer = (signal: AbortSignal) =>
       this.#transfer({ job, task, payload, source, backend, context, signal, timeout });
     try {
-      return await (timeout === null ? transfer(context.signal) : within(timeout, context.signal, transfer));
+      return await (timeout === null
+        ? transfer(context.signal)
+        : withDeadline(timeout * 1000, () => new TimedOut(timeout), context.signal, transfer));
     } catch (error) {
       if (error instanceof DatabaseError && !error.transient) {
         throw new PermanentError(error.message, { cause: error });
@@ -282,33 +285,12 @@ interface Transfer {
  * an older attempt, and a table that does not count is dropped.
  */
 const CONFIRMED_MS = 1_000;
-/** setTimeout's longest delay, 24.8 days; beyond it Node fires at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** The attempt took longer than it may. Not permanent: the next attempt may be quicker. */
 export class TimedOut extends Error {
   constructor(seconds: number) {
     super(`timed out after ${seconds} s`);
     this.name = 'TimedOut';
-  }
-}
-
-/** Work whose signal aborts with `signal`, or with `TimedOut`. */
-async function within<T>(
-  seconds: number,
-  signal: AbortSignal,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  // A timer of our own, not AbortSignal.timeout: that one would live on after the job.
-  const clock = new AbortController();
-  const timer = setTimeout(
-    () => clock.abort(new TimedOut(seconds)),
-    Math.min(seconds * 1000, LONGEST_TIMER_MS),
-  );
-  try {
-    return await work(AbortSignal.any([signal, clock.signal]));
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -1,5 +1,8 @@
 /** Durations as Go writes them, which is how DungBeetle's config.toml has them. */
 
+/** Longest delay of a timer, 24.8 days: beyond it Node fires at once. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 const UNIT_MS: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,

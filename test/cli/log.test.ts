@@ -35,9 +35,10 @@ test('secrets are redacted, as deep as a configuration has them', () => {
     logger.info({ ledger: { type: 'postgres', dsn: secret } });
     logger.info({ config: { db: { ledger: { dsn: secret } } }, headers: { authorization: secret } });
     logger.info({ databases: [{ name: 'ledger' }, { name: 'app', dsn: secret }], err: new Error('x') });
-    logger.child({ dsn: secret }).info('child');
+    logger.child({ db: { ledger: { dsn: secret } } }).info('child');
+    logger.child({ job_id: 'j' }).child({ dsn: secret }).info('child of a child');
   });
-  assert.equal(lines.length, 5);
+  assert.equal(lines.length, 6);
   assert.deepEqual(lines[3]?.['databases'], [{ name: 'ledger' }, { name: 'app', dsn: '[redacted]' }]);
   for (const line of lines) {
     assert.ok(!JSON.stringify(line).includes('S3CRET'));

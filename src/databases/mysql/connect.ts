@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { connect as connectSocket, isIP, type Socket } from 'node:net';
 import { type Connection, createConnection, type SslOptions } from 'mysql2';
+import { withDeadline } from '../../util/abort.ts';
 import type { MysqlConfig, TlsOptions } from './dsn.ts';
 
 export interface ConnectOptions {
@@ -33,10 +34,8 @@ export async function connect(options: ConnectOptions): Promise<Connection> {
   const { config, signal } = options;
   signal?.throwIfAborted();
   const milliseconds = config.connect_timeout_ms ?? options.connect_timeout_ms;
-  const clock = new AbortController();
-  const timer = setTimeout(() => clock.abort(new ConnectTimeout(milliseconds)), milliseconds);
-  const either = signal === undefined ? clock.signal : AbortSignal.any([clock.signal, signal]);
-  try {
+  const late = () => new ConnectTimeout(milliseconds);
+  return withDeadline(milliseconds, late, signal, async (either) => {
     const tls = await tlsOf(config.tls);
     try {
       return await open(options, tls, either);
@@ -44,9 +43,7 @@ export async function connect(options: ConnectOptions): Promise<Connection> {
       if (config.tls.mode !== 'preferred' || !lacksTls(error)) throw error;
       return await open(options, null, either);
     }
-  } finally {
-    clearTimeout(timer);
-  }
+  });
 }
 
 /** The server did not let us in in time. */

@@ -65,7 +65,7 @@ const SCHEMA = [
 export async function prepareSchema(db: Session): Promise<void> {
   try {
     // Waits for others that are making it, which looking it up would not.
-    await db.run('SELECT 1 FROM dungbeetle_results LIMIT 0');
+    await db.run(SQL.is_there);
   } catch (error) {
     if (errorNumber(error) !== ER.NO_SUCH_TABLE) throw error;
     for (const statement of SCHEMA) await db.run(statement);
@@ -148,6 +148,7 @@ export interface Published {
 const REGISTERED = 'token, state, job_id, store_id, fence, seq, target, publication';
 
 export const SQL = {
+  is_there: 'SELECT 1 FROM dungbeetle_results LIMIT 0',
   note_fence: `INSERT INTO dungbeetle_fences (job_id, store_id, fence, noted_at) VALUES (?, ?, ?, ${NOW})
     ON DUPLICATE KEY UPDATE fence = IF(store_id = VALUES(store_id), GREATEST(fence, VALUES(fence)), VALUES(fence)),
       store_id = VALUES(store_id), noted_at = VALUES(noted_at)`,

@@ -214,7 +214,7 @@ export class MysqlResults implements ResultsBackend {
 
   async ping(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await this.#aside((db) => db.query('SELECT 1 FROM dungbeetle_results LIMIT 0'), signal);
+    await this.#aside((db) => db.query(SQL.is_there), signal);
   }
 
   async close(): Promise<void> {

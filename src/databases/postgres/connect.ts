@@ -1,6 +1,7 @@
 /** Connections to Postgres whose values are exact, whose sessions are mortal and whose loss never goes unheard. */
 import type { Socket } from 'node:net';
 import pg from 'pg';
+import { withDeadline } from '../../util/abort.ts';
 import type { PostgresConfig } from '../../util/postgres/dsn.ts';
 import { tryWays, type Way } from '../../util/postgres/ways.ts';
 import { sqlState } from './failure.ts';
@@ -58,14 +59,10 @@ export async function connect(options: ConnectOptions): Promise<pg.Client> {
   const { config, signal } = options;
   signal?.throwIfAborted();
   const milliseconds = config.connect_timeout_ms ?? options.connect_timeout_ms;
-  const clock = new AbortController();
-  const timer = setTimeout(() => clock.abort(new ConnectTimeout(milliseconds)), milliseconds);
-  const both = signal === undefined ? clock.signal : AbortSignal.any([clock.signal, signal]);
-  try {
-    return await tryWays(config, both, (way) => open(options, way, both));
-  } finally {
-    clearTimeout(timer);
-  }
+  const late = () => new ConnectTimeout(milliseconds);
+  return withDeadline(milliseconds, late, signal, (both) =>
+    tryWays(config, both, (way) => open(options, way, both)),
+  );
 }
 
 /** The server did not let us in in time. */

@@ -1,6 +1,7 @@
 /** A connection to Postgres that the store owns: it is made in time, and every question to it is answered in time. */
 import type { Socket } from 'node:net';
 import pg from 'pg';
+import { withDeadline } from '../../../util/abort.ts';
 import type { PostgresConfig } from '../../../util/postgres/dsn.ts';
 import { tryWays, type Way } from '../../../util/postgres/ways.ts';
 import { StoreUnavailable } from '../../errors.ts';
@@ -80,19 +81,11 @@ export class Connection {
   /** Rejects with what the server, the network or TLS said. */
   static async open(options: ConnectionOptions): Promise<Connection> {
     const { config, connect_timeout_ms, command_timeout_ms, application_name } = options;
-    const clock = new AbortController();
-    const timer = setTimeout(
-      () => clock.abort(new Error(`no answer within ${connect_timeout_ms / 1000} s`)),
-      connect_timeout_ms,
-    );
     const named = { ...config, application_name: config.application_name ?? application_name };
-    try {
-      return await tryWays(config, clock.signal, (way) =>
-        openOne(named, way, command_timeout_ms, clock.signal),
-      );
-    } finally {
-      clearTimeout(timer);
-    }
+    const late = () => new Error(`no answer within ${connect_timeout_ms / 1000} s`);
+    return withDeadline(connect_timeout_ms, late, undefined, (signal) =>
+      tryWays(config, signal, (way) => openOne(named, way, command_timeout_ms, signal)),
+    );
   }
 
   static async of(
