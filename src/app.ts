@@ -187,6 +187,7 @@ async function start(
   sweeper.start();
   worker.start();
 
+  warnOfComments(tasks, logger);
   warnOfUnheardQueues(tasks, queues, logger);
   logger.info(
     {
@@ -250,6 +251,17 @@ async function prepareAll(
     }),
   );
   if (faults.size > 0) throw new TaskError([...faults].sort(([a], [b]) => a - b).map(([, fault]) => fault));
+}
+
+function warnOfComments(tasks: readonly ResolvedTask[], logger: Logger): void {
+  for (const { name, file, mistakable } of tasks) {
+    for (const { tag, line } of mistakable) {
+      logger.warn(
+        { task: name, tag, place: `${file}:${line}` },
+        'a comment below the first line of a query looks like a tag and is none; tags are between the name and the query',
+      );
+    }
+  }
 }
 
 function warnOfUnheardQueues(

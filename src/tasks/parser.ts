@@ -1,13 +1,14 @@
 /**
  * Reads .sql files in goyesql's format.
  *
- * A file is a list of tasks. `-- name: x` begins one, `-- tag: value` lines are its tags, the rest is its
- * query. Blank lines and comments around the query are dropped; from its first line to its last it is kept
- * to the letter, since only its database knows what is a comment in it and what is a string.
+ * A file is a list of tasks. `-- name: x` begins one, the `-- tag: value` lines below it are its tags, the rest is
+ * its query, in which a comment is a comment. Blank lines and comments around the query are dropped; from its first
+ * line to its last it is kept to the letter, since only its database knows what is a comment in it and what is a
+ * string.
  */
 import { quote, TaskError } from './errors.ts';
 import { Lexer } from './lexer.ts';
-import { keyOf, misspelt, TAGS, type Tagged, UNTAGGED } from './tags.ts';
+import { keyOf, misspelt, ofOriginal, TAGS, type Tagged, UNTAGGED } from './tags.ts';
 import type { Task } from './task.ts';
 import { name } from './values.ts';
 
@@ -69,6 +70,9 @@ interface Draft {
   readonly seen: Map<string, number>;
   /** The query's lines, from its first on, with their line breaks. */
   readonly body: string[];
+  /** The line of the first of them. */
+  bodyAt: number;
+  readonly mistakable: { readonly tag: string; readonly line: number }[];
   /** How many of the body's lines there are up to the last that is neither blank nor a comment. */
   needed: number;
   readonly lexer: Lexer;
@@ -82,6 +86,8 @@ function newDraft(name: string | null, line: number): Draft {
     extra: {},
     seen: new Map(),
     body: [],
+    bodyAt: line,
+    mistakable: [],
     needed: 0,
     lexer: new Lexer(),
   };
@@ -110,15 +116,12 @@ class Reader {
       // the next task. One that is inside gets a query with an open string and refuses it: nothing is silent.
       this.#finish();
       this.#begin(value.trim(), number);
-    } else if (key !== null && place === 'unclear') {
-      this.#fault(
-        number,
-        `whether this is a tag or part of a string depends on the database (see line ${draft.lexer.openedAt}); ` +
-          "put the tag above the query's first line",
-      );
-    } else if (key !== null) {
+    } else if (key !== null && draft.lexer.codeAt === null && place === 'code') {
       this.#tag(draft, key, word, value.trim(), number);
+      // Below a block comment: the lines of the query remain those of the file.
+      if (draft.body.length > 0) draft.body.push('\n');
     } else if (draft.body.length > 0) {
+      if (key !== null) this.#tagInQuery(draft, key, word.toLowerCase(), number);
       draft.body.push(line);
       const drops = place === 'code' && (SURE_COMMENT.test(content) || BLANK_LINE.test(content));
       if (!drops) draft.needed = draft.body.length;
@@ -127,6 +130,7 @@ class Reader {
       if (draft.name !== null) this.#checkSpelling(content, number);
     } else if (content.trim() !== '') {
       draft.body.push(line);
+      draft.bodyAt = number;
       draft.needed = 1;
       draft.lexer.read(content, number);
     }
@@ -171,6 +175,19 @@ class Reader {
     );
   }
 
+  /** A comment of the query that has the form of a tag. goyesql would apply those that it knows. */
+  #tagInQuery(draft: Draft, key: string, tag: string, line: number): void {
+    if (ofOriginal(key)) {
+      this.#fault(
+        line,
+        `"${tag}" is below the first line of the query, where it is a comment; put it between the name and the ` +
+          'query (if it is a comment, leave out the colon)',
+      );
+    } else if (TAGS.has(key)) {
+      draft.mistakable.push({ tag, line });
+    }
+  }
+
   #tag(draft: Draft, key: string, word: string, value: string, line: number): void {
     const written = word.toLowerCase();
     const earlier = draft.seen.get(written);
@@ -193,7 +210,7 @@ class Reader {
   }
 
   #finish(): void {
-    const { name: given, line, tagged, extra, body, needed, lexer } = this.#draft;
+    const { name: given, line, tagged, extra, body, bodyAt, needed, lexer, mistakable } = this.#draft;
     const { place, codeAt, openedAt } = lexer;
     if (place === 'inside') {
       this.#fault(openedAt ?? line, 'a string, a quoted name or a comment begins here and does not end');
@@ -205,8 +222,18 @@ class Reader {
       this.#fault(line, `the task ${quote(given)} has no query`);
     }
     if (given === null) return;
-    const sql = body.slice(0, needed).join('').trim();
-    this.#tasks.push({ name: given, sql, file: this.#file, line, ...tagged, extra });
+    const text = body.slice(0, needed).join('');
+    const begins = { line: bodyAt, column: text.length - text.trimStart().length + 1 };
+    this.#tasks.push({
+      name: given,
+      sql: text.trim(),
+      file: this.#file,
+      line,
+      begins,
+      ...tagged,
+      extra,
+      mistakable,
+    });
   }
 }
 

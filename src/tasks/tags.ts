@@ -79,7 +79,12 @@ export function keyOf(word: string): string | null {
   return lower.startsWith('x-') && lower.length > 2 ? lower : null;
 }
 
-/** Slips in tags too short to guess by likeness: `row:` and `do:` are words of their own. */
+/** Whether the original server knows the tag too. */
+export function ofOriginal(key: string): boolean {
+  return ['db', 'results', 'queue', 'concurrency', 'raw'].includes(key);
+}
+
+/** Slips in tags too short to guess by likeness: `row:`, `do:` and `same:` are words of their own. */
 const SHORT_SLIPS: ReadonlyMap<string, string> = new Map([
   ['bd', 'db'],
   ['dbs', 'db'],
@@ -92,6 +97,15 @@ const SHORT_SLIPS: ReadonlyMap<string, string> = new Map([
   ['ttll', 'ttl'],
   ['cocn', 'conc'],
   ['concs', 'conc'],
+  ['nmae', 'name'],
+  ['naem', 'name'],
+  ['anme', 'name'],
+  ['nam', 'name'],
+  ['nme', 'name'],
+  ['naame', 'name'],
+  ['namme', 'name'],
+  ['namee', 'name'],
+  ['nname', 'name'],
 ]);
 
 /**
@@ -100,5 +114,5 @@ const SHORT_SLIPS: ReadonlyMap<string, string> = new Map([
  */
 export function misspelt(word: string): string | null {
   const long = [...TAGS.keys()].filter((key) => key.length >= 7);
-  return SHORT_SLIPS.get(word.toLowerCase()) ?? suggest(word, long) ?? suggest(word, ['name', 'queue'], 1);
+  return SHORT_SLIPS.get(word.toLowerCase()) ?? suggest(word, long) ?? suggest(word, ['queue'], 1);
 }

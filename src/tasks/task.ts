@@ -6,6 +6,8 @@ export interface Task {
   /** Where it is from, for messages. `line` is that of its name tag, from 1. */
   readonly file: string;
   readonly line: number;
+  /** Where the query's first character is in the file, both from 1. Its lines are the file's from there on. */
+  readonly begins: Place;
   /** Names of sources and results backends; null: not tagged, any will do. */
   readonly db: readonly string[] | null;
   readonly results: readonly string[] | null;
@@ -21,4 +23,11 @@ export interface Task {
   readonly priority: number | null;
   /** Tags that begin with `x-`, by lower-case name, kept for the people who wrote them. */
   readonly extra: Readonly<Record<string, string>>;
+  /** Comments below the query's first line that look like tags of ours. They are none, and their author may not know. */
+  readonly mistakable: readonly { readonly tag: string; readonly line: number }[];
+}
+
+export interface Place {
+  readonly line: number;
+  readonly column: number;
 }

@@ -159,3 +159,20 @@ test('the API answers while every worker is inside an endless query', async (t) 
   }
   assert.deepEqual(leftovers(place), []);
 });
+
+test('a comment in a query that looks like a tag is warned of, and is no tag', async (t) => {
+  const place = setup(t, {
+    tasks: '-- name: one\nSELECT id\n-- max_rows: 1\nFROM entries\n-- priority: 7\n',
+  });
+  const server = await launch(t, place.folder).started();
+  const warned = server.log.filter(({ tag }) => tag !== undefined);
+  assert.deepEqual(
+    warned.map(({ level, task, tag, place }) => [level, task, tag, String(place).replace(/^.*\//, '')]),
+    [
+      ['warn', 'one', 'max_rows', 'tasks.sql:3'],
+      ['warn', 'one', 'priority', 'tasks.sql:5'],
+    ],
+  );
+  const job = await server.finished(await server.post('one'));
+  assert.equal(job.count, ENTRIES, job.error);
+});

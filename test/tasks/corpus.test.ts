@@ -29,6 +29,7 @@ const untagged = {
   max_bytes: null,
   priority: null,
   extra: {},
+  mistakable: [],
 };
 
 assert.ok(names.length > 40, 'the corpus is there');
@@ -51,8 +52,17 @@ for (const name of names) {
       return;
     }
     assert.ok(expected.tasks, 'the expectation has tasks or errors');
+    const tasks = parseTasks(text, 'f.sql');
+    const lines = text.replace(/^\ufeff/, '').split('\n');
+    for (const { sql, begins } of tasks) {
+      const [first = '', ...more] = sql.split('\n');
+      assert.ok(lines[begins.line - 1]?.startsWith(first, begins.column - 1), `${first} is where it says`);
+      for (const [index, line] of more.entries()) {
+        if (line !== '') assert.ok(lines[begins.line + index]?.startsWith(line), `${line} is below it`);
+      }
+    }
     assert.deepEqual(
-      parseTasks(text, 'f.sql'),
+      tasks.map(({ begins: _, ...task }) => task),
       expected.tasks.map((task) => ({ ...untagged, file: 'f.sql', ...task })),
     );
   });

@@ -74,22 +74,24 @@ const piece = fc.oneof(
 const query = fc.array(piece, { maxLength: 12 }).map((pieces) => ['SELECT', ...pieces, 'x'].join(' '));
 
 /** How a tag is written, and what it says. */
-const tag: fc.Arbitrary<readonly [string, string, Partial<Task>]> = fc.constantFrom<
-  readonly [string, string, Partial<Task>]
->(
+type Written = readonly [string, string, Partial<Task>];
+const OF_ORIGINAL: readonly Written[] = [
   ['db', 'one, two', { db: ['one', 'two'] }],
   ['results', 'r', { results: ['r'] }],
   ['queue', 'slow: ones', { queue: 'slow: ones' }],
   ['concurrency', '5', { concurrency: 5 }],
   ['conc', '6', { concurrency: 6 }],
   ['raw', 'yes', { raw: true }],
+];
+const OF_OURS: readonly Written[] = [
   ['timeout', '1m30s', { timeout: 90 }],
   ['ttl', '60', { ttl: 60 }],
   ['max_rows', '1_000', { max_rows: 1000 }],
   ['max_bytes', '2KiB', { max_bytes: 2048 }],
   ['priority', '-1', { priority: -1 }],
-);
-const TAG_NAME = { selector: ([, , says]: readonly [string, string, Partial<Task>]) => Object.keys(says)[0] };
+];
+const tag = fc.constantFrom(...OF_ORIGINAL, ...OF_OURS);
+const TAG_NAME = { selector: ([, , says]: Written) => Object.keys(says)[0] };
 
 const blank = fc.constantFrom('', ' ', '\t', '  ');
 const filler = fc.array(
@@ -113,7 +115,7 @@ const printed = fc.record({
     .map((name) => name.replace(/[\p{Cc}\u2028\u2029]/gu, '').trim())
     .filter((name) => name !== '' && !name.startsWith(':')),
   above: fc.uniqueArray(tag, { maxLength: 5, ...TAG_NAME }),
-  below: fc.uniqueArray(tag, { maxLength: 2, ...TAG_NAME }),
+  below: fc.uniqueArray(fc.constantFrom(...OF_OURS), { maxLength: 2, ...TAG_NAME }),
   upper: fc.boolean(),
   blanks: fc.tuple(blank, blank, blank, blank),
   fillers: fc.tuple(filler, filler, filler),
@@ -133,19 +135,34 @@ test('what was written is read: any query, between any comments, with any line e
           const [a, b, c, d] = blanks;
           const print = (key: string, value: string) =>
             lines.push(`${a}--${b}${upper ? key.toUpperCase() : key}${c}:${d}${value}${a}`);
-          const says = below.filter(([, , says]) =>
-            above.every(([, , other]) => Object.keys(says)[0] !== Object.keys(other)[0]),
-          );
+          // Lines are counted in the finished text: the queries have line breaks of their own.
+          const next = () => lines.join(end).replaceAll('\r\n', '\n').split('\n').length + 1;
           lines.push(...fillers[0].filter(certain));
-          // The line of the name is counted in the finished text: the queries have line breaks of their own.
-          const line = lines.join(end).replaceAll('\r\n', '\n').split('\n').length + 1;
+          const line = next();
           print('name', name);
           for (const [key, value] of above) print(key, value);
-          lines.push(...fillers[1], query, ...fillers[2].filter(certain));
-          for (const [key, value] of says) print(key, value);
+          lines.push(...fillers[1]);
+          const begins = { line: next(), column: 1 };
+          lines.push(query, ...fillers[2].filter(certain));
+          const mistakable = below.map(([key, value]) => {
+            // With a blank: to MySQL the other is minus minus something.
+            lines.push(`${a}-- ${key}${c}:${value}`);
+            return { tag: key, line: next() - 1 };
+          });
           wanted.push(
             Object.assign(
-              { name, sql: query, file: 'f', line, db: null, results: null, queue: null, concurrency: null },
+              {
+                name,
+                sql: query,
+                file: 'f',
+                line,
+                begins,
+                mistakable,
+                db: null,
+                results: null,
+                queue: null,
+                concurrency: null,
+              },
               {
                 raw: false,
                 timeout: null,
@@ -155,7 +172,7 @@ test('what was written is read: any query, between any comments, with any line e
                 priority: null,
                 extra: {},
               },
-              ...[...above, ...says].map(([, , said]) => said),
+              ...above.map(([, , said]) => said),
             ),
           );
         }

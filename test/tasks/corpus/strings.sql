@@ -1,4 +1,5 @@
 -- name: lines
+-- queue: q
 SELECT 'first
 
 -- name: no
@@ -10,7 +11,6 @@ SELECT 'first
 ", 'it''s
 -- raw: 1
 '
--- queue: q
 
 -- name: semicolons
 SELECT ';', 'a; b

@@ -3,6 +3,10 @@ SELECT 1
 -- queue: q
 FROM t
 -- db: x
--- conc: 2
+-- Conc: 2
+  --results:r
+
+-- raw: 1
 -- name: b
 SELECT 2
+-- concurrency: 2
