@@ -5,6 +5,10 @@ import { ProtocolError, readLength } from './source-wire.ts';
 /** https://mariadb.com/docs/server/reference/clientserver-protocol/4-server-response-packets/result-set-packets#column-definition-packet */
 export interface ColumnDefinition {
   readonly name: string;
+  /** Where its values come from, as far as the server says: the database, the query's word for the table, the column. */
+  readonly schema: string;
+  readonly table: string;
+  readonly origin: string;
   readonly type: number;
   readonly charset: number;
   /** In bytes, for numbers in characters. */
@@ -48,7 +52,7 @@ export const TYPE = {
   geometry: 0xff,
 } as const;
 
-export const FLAG = { unsigned: 0x20, zerofill: 0x40, enum: 0x100, set: 0x800 } as const;
+export const FLAG = { unsigned: 0x20, zerofill: 0x40, binary: 0x80, enum: 0x100, set: 0x800 } as const;
 
 /** The charset of what is no text. */
 const BINARY = 63;
@@ -63,13 +67,19 @@ export function readColumn(from: Buffer, start: number, end: number): ColumnDefi
     at = next + Math.max(0, length);
     return from.toString('utf8', next, at);
   };
-  for (let index = 0; index < 4; index += 1) text(); // catalog, schema, alias and name of the table
+  text(); // catalog
+  const schema = text();
+  const table = text();
+  text(); // its own name
   const name = text();
-  text(); // what it is called there
+  const origin = text();
   const extended = end - at > FIXED_BYTES ? readExtended(text()) : '';
   if (end - at < FIXED_BYTES) throw new ProtocolError('a column without a type');
   return {
     name,
+    schema,
+    table,
+    origin,
     charset: from.readUInt16LE(at + 1),
     length: from.readUInt32LE(at + 3),
     type: from[at + 7] ?? 0,
@@ -145,6 +155,30 @@ function isBytes({ charset, extended, flags }: ColumnDefinition): boolean {
 
 export function isUnsigned({ flags }: ColumnDefinition): boolean {
   return (flags & FLAG.unsigned) !== 0;
+}
+
+/** Bytes of so few bits are below any digit's. */
+const TELLING_BITS = 5;
+
+/**
+ * Whether a BIT comes as its bytes for certain: it lies in a table, be it a temporary one. What comes from an expression
+ * is sent as bytes by some, in decimal digits by others, and nothing says which.
+ */
+export function isBytesOfBits(
+  { type, schema, table, origin, flags }: ColumnDefinition,
+  mariadb: boolean,
+): boolean {
+  if (type !== TYPE.bit) return false;
+  if (schema !== '') return true;
+  // A table without a name is a temporary one; one with a name may be a derived table that was merged into the query.
+  return mariadb ? (flags & FLAG.binary) === 0 : table === '' && origin !== '';
+}
+
+/** Why the values of a column cannot be told; null if they can. */
+export function unreadable(column: ColumnDefinition, mariadb: boolean): string | null {
+  const { type, length, name } = column;
+  if (type !== TYPE.bit || length <= TELLING_BITS || isBytesOfBits(column, mariadb)) return null;
+  return `column "${name}" is a BIT that comes from an expression, and the server does not say in which form it sends that: ask for a number, as in (…) + 0`;
 }
 
 /** How many digits of seconds' fractions a column shows. */

@@ -4,7 +4,7 @@
  */
 import type { Column } from '../database.ts';
 import { type FieldWriter, isDay, type Moment, shift } from '../encodings/field-writer.ts';
-import { type ColumnDefinition, fractionDigits, isUnsigned, TYPE } from './source-columns.ts';
+import { type ColumnDefinition, fractionDigits, isBytesOfBits, isUnsigned, TYPE } from './source-columns.ts';
 import type { RowForm } from './source-readers.ts';
 import { ProtocolError, readLength } from './source-wire.ts';
 
@@ -29,9 +29,10 @@ const FORM = {
   text: 16,
   bytes: 17,
   bit64: 18,
+  few_bits: 19,
 } as const;
 
-function formOf(definition: ColumnDefinition, { type }: Column): number {
+function formOf(definition: ColumnDefinition, { type }: Column, mariadb: boolean): number {
   const unsigned = isUnsigned(definition);
   switch (definition.type) {
     case TYPE.tiny:
@@ -61,6 +62,8 @@ function formOf(definition: ColumnDefinition, { type }: Column): number {
     case TYPE.time:
       return FORM.time;
     case TYPE.bit:
+      // What could be either and has more bits is refused before.
+      if (!isBytesOfBits(definition, mariadb)) return FORM.few_bits;
       return type === 'DECIMAL' ? FORM.bit64 : FORM.bit;
     default:
       return type === 'BYTES' ? FORM.bytes : FORM.text;
@@ -85,16 +88,16 @@ export class BinaryRows implements RowForm {
     definitions: readonly ColumnDefinition[],
     columns: readonly Column[],
     writer: FieldWriter,
-    offset: number,
+    { offset, mariadb }: { readonly offset: number | null; readonly mariadb: boolean },
   ) {
     this.writer = writer;
     this.columns = columns;
     this.#forms = Uint8Array.from(definitions, (definition, index) =>
-      formOf(definition, columns[index] as Column),
+      formOf(definition, columns[index] as Column, mariadb),
     );
     this.#digits = Uint8Array.from(definitions, fractionDigits);
     this.no_dates = definitions.map(() => 0);
-    this.#to_utc = -offset;
+    this.#to_utc = -(offset ?? 0);
   }
 
   take(from: Buffer, start: number, end: number): void {
@@ -178,6 +181,7 @@ export class BinaryRows implements RowForm {
     if (form === FORM.text) writer.text(from, begin, next);
     else if (form === FORM.decimal) writer.decimal(from, begin, next);
     else if (form === FORM.bytes) writer.bytes(from, begin, next);
+    else if (form === FORM.few_bits) this.#fewBits(from, begin, next);
     else this.#bits(from, begin, next, form);
     return next;
   }
@@ -192,6 +196,12 @@ export class BinaryRows implements RowForm {
       this.#scratch.writeBigUInt64LE(value);
       this.writer.int64(this.#scratch, 0);
     }
+  }
+
+  /** One byte, or decimal digits. */
+  #fewBits(from: Buffer, start: number, end: number): void {
+    const first = from[start] ?? 0;
+    this.writer.integer(first < ZERO ? first : Number(from.toString('latin1', start, end)));
   }
 
   #digitsOf(value: bigint): void {
@@ -255,6 +265,9 @@ export class BinaryRows implements RowForm {
     );
   }
 }
+
+/** "0" */
+const ZERO = 0x30;
 
 function two(value: number | undefined): string {
   return String(value).padStart(2, '0');

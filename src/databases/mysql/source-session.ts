@@ -33,6 +33,7 @@ export interface SessionOptions {
 }
 
 export interface Prepared extends Statement {
+  readonly mariadb: boolean;
   /** How many minutes the session's clock is ahead of UTC; null: not known. */
   readonly offset: number | null;
 }
@@ -77,7 +78,8 @@ export class Session {
     this.#zones = `${zone} ${system}`;
     // A statement can set the zone for itself: SET STATEMENT … FOR, or a hint.
     const offset = /time_zone/i.test(sql) ? null : offsetOf(zone ?? '', system ?? '');
-    return { ...(await this.#orAbort(prepared.answer)), offset };
+    const statement = await this.#orAbort(prepared.answer);
+    return { ...statement, offset, mariadb: this.#member.mariadb };
   }
 
   /**

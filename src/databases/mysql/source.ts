@@ -21,7 +21,7 @@ import { DatabaseError, type DatabaseErrorCode, wrongCount } from '../errors.ts'
 import type { ConnectOptions } from './connect.ts';
 import { connectionOptions } from './dsn.ts';
 import { failureOf, isConnectionError } from './failure.ts';
-import { type ColumnDefinition, columnOf } from './source-columns.ts';
+import { type ColumnDefinition, columnOf, unreadable } from './source-columns.ts';
 import { marker } from './source-marker.ts';
 import { type Member, Pool } from './source-pool.ts';
 import { BinaryRows } from './source-rows.ts';
@@ -91,7 +91,7 @@ class MysqlSource implements Source {
         const columns = this.#told(definitions, statement);
         tell(onColumns, columns);
         const writer = encoding === 'pg-binary' ? new PgBinaryWriter(columns.length) : new CopyTextWriter();
-        return new BinaryRows(definitions, columns, writer, statement.offset ?? 0);
+        return new BinaryRows(definitions, columns, writer, statement);
       });
       return this.#resultSet(session, rows, encoding, failing);
     });
@@ -177,7 +177,11 @@ class MysqlSource implements Source {
     throw this.#invalid('invalid_statement', 'the statement gives no rows, so it is no report');
   }
 
-  #told(definitions: readonly ColumnDefinition[], { offset }: Prepared): readonly Column[] {
+  #told(definitions: readonly ColumnDefinition[], { offset, mariadb }: Prepared): readonly Column[] {
+    for (const definition of definitions) {
+      const fault = unreadable(definition, mariadb);
+      if (fault !== null) throw this.#invalid('invalid_statement', fault);
+    }
     return definitions.map((definition) => columnOf(definition, offset !== null));
   }
 
