@@ -6,6 +6,9 @@
 /** Deeper than any request is, far less than what a recursive visitor could stumble over. */
 const MAX_DEPTH = 32;
 
+/** Longer than any double written out in full (767 digits): what is longer has zeros at its ends, or is not exact. */
+const MAX_NUMBER_LENGTH = 1_000;
+
 /** What was wrong, and where. */
 export class JsonError extends Error {
   constructor(message: string, options?: ErrorOptions) {
@@ -58,6 +61,7 @@ function inspect(text: string): void {
     if (char === MINUS || (char >= ZERO && char <= NINE)) {
       const end = endOfNumber(text, at);
       const source = text.slice(at, end);
+      if (source.length > MAX_NUMBER_LENGTH) throw new JsonError(overlong(pathOf(frames), source));
       if (!isExact(source)) throw new JsonError(inexact(pathOf(frames), source));
       at = end;
       continue;
@@ -126,15 +130,30 @@ function isExact(source: string): boolean {
 function normalize(source: string): string {
   const [, sign = '', whole = '', fraction = '', exponent = '0'] =
     /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(source) ?? [];
-  const digits = (whole + fraction).replace(/^0+/, '');
-  const significant = digits.replace(/0+$/, '');
-  if (significant === '') return '0';
-  return `${sign}${significant}e${Number(exponent) - fraction.length + digits.length - significant.length}`;
+  const digits = whole + fraction;
+  let start = 0;
+  while (digits[start] === '0') start += 1;
+  let end = digits.length;
+  // Not by /0+$/: that begins anew at every zero of a long row.
+  while (end > start && digits[end - 1] === '0') end -= 1;
+  if (start === end) return '0';
+  return `${sign}${digits.slice(start, end)}e${Number(exponent) - fraction.length + digits.length - end}`;
 }
 
 function inexact(path: string, source: string): string {
-  const shown = source.length > 40 ? `${source.slice(0, 40)}…` : source;
-  return `${path === '' ? 'the body' : path}: the number ${shown} may be rounded on its way; send it as a string: "${shown}"`;
+  return `${placeOf(path)}: the number ${shorten(source)} may be rounded on its way; send it as a string: "${shorten(source)}"`;
+}
+
+function overlong(path: string, source: string): string {
+  return `${placeOf(path)}: the number ${shorten(source)} has ${source.length} characters, and at most ${MAX_NUMBER_LENGTH} are taken; send it as a string`;
+}
+
+function placeOf(path: string): string {
+  return path === '' ? 'the body' : path;
+}
+
+function shorten(source: string): string {
+  return source.length > 40 ? `${source.slice(0, 40)}…` : source;
 }
 
 function pathOf(frames: readonly Frame[]): string {

@@ -8,6 +8,9 @@ export const MAX_GROUP_JOBS = 10_000;
 /** The most jobs that one job may wait for. */
 const MAX_PARENTS = 1_000;
 
+/** The most arguments of a job: no engine's statement takes more. */
+const MAX_ARGS = 65_535;
+
 /** What counts and seconds may be at most: they fit every engine's integers, and dates stay dates. */
 const MAX_INTEGER = 2_147_483_647;
 const MAX_SECONDS = 1_000_000_000;
@@ -28,13 +31,16 @@ const NAME = `be 1 to ${LONGEST_NAME} characters, none of them a control charact
 const nameOf = (least: 0 | 1) => `^[^\\x00-\\x1f\\x7f-\\x9f]{${least},${LONGEST_NAME}}$`;
 
 const Args = optional(
-  Type.Array(Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()])),
-  'be a list of strings, numbers, booleans and nulls',
+  Type.Array(Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()]), { maxItems: MAX_ARGS }),
+  `be a list of at most ${MAX_ARGS} strings, numbers, booleans and nulls`,
 );
+
+/** Of something that the configuration names: a longer text is none of them, and is not repeated in messages. */
+const named = Type.String({ pattern: `^[^]{0,${LONGEST_NAME}}$` });
 
 const jobFields = {
   job_id: optionalId(),
-  task: optional(Type.String(), 'be the name of a task'),
+  task: optional(named, 'be the name of a task'),
   queue: optional(Type.String({ pattern: nameOf(0) }), NAME),
   eta: optional(
     Type.String(),
@@ -49,8 +55,8 @@ const jobFields = {
     `be a whole number of seconds from 0 (not given) to ${MAX_SECONDS}`,
   ),
   args: Args,
-  db: optional(Type.String(), 'be the name of one of the databases of the task'),
-  results: optional(Type.String(), 'be the name of one of the results backends of the task'),
+  db: optional(named, 'be the name of one of the databases of the task'),
+  results: optional(named, 'be the name of one of the results backends of the task'),
   priority: optional(
     Type.Integer({ minimum: -MAX_INTEGER, maximum: MAX_INTEGER }),
     `be a whole number from -${MAX_INTEGER} to ${MAX_INTEGER}`,

@@ -10,6 +10,8 @@ import { ApiError } from './errors.ts';
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
   const validator = Compile(schema);
   return (value: unknown) => {
+    const overlong = overlongList(schema as Node, value, []);
+    if (overlong !== null) return { error: new ApiError('invalid_request', overlong) };
     if (validator.Check(value)) return { value };
     const [error] = validator.Errors(value);
     const message = error === undefined ? undefined : explain(error, schema, value, httpPart ?? 'body');
@@ -22,6 +24,27 @@ interface Node {
   readonly description?: string;
   readonly properties?: Readonly<Record<string, Node>>;
   readonly items?: Node;
+  readonly maxItems?: number;
+  /** A type or null. */
+  readonly anyOf?: readonly Node[];
+}
+
+/** Told before anything else: to explain what is wrong with each of half a million items takes seconds. */
+function overlongList(schema: Node, value: unknown, tokens: readonly string[]): string | null {
+  if (typeof value !== 'object' || value === null) return null;
+  for (const [key, node] of Object.entries(schema.properties ?? {})) {
+    const list = Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined;
+    if (!Array.isArray(list)) continue;
+    const { maxItems = Number.POSITIVE_INFINITY, items } = node.anyOf?.[0] ?? node;
+    const at = [...tokens, key];
+    if (list.length > maxItems) return `${fieldOf(at)}: must ${node.description}, not ${show(list)}`;
+    if (items?.properties === undefined) continue;
+    for (const [index, item] of list.entries()) {
+      const inside = overlongList(items, item, [...at, String(index)]);
+      if (inside !== null) return inside;
+    }
+  }
+  return null;
 }
 
 function explain(error: TLocalizedValidationError, schema: TSchema, value: unknown, part: string): string {

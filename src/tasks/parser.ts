@@ -107,7 +107,7 @@ class Reader {
   /** Reads one line, with its line break. */
   read(line: string, number: number): void {
     const draft = this.#draft;
-    const content = line.replace(/[\r\n]+$/, '');
+    const content = line.replace(/(?<![\r\n])[\r\n]+$/, '');
     const { place } = draft.lexer;
     const [, word = '', value = ''] = place === 'inside' ? [] : (TAG_LINE.exec(content) ?? []);
     const key = keyOf(word);

@@ -209,7 +209,10 @@ test('what is wrong with a request is said, and nothing is queued', async (t) =>
     [{ timeout: -0.1 }, /^timeout: must be a number of seconds/],
     [{ timeout: 1e10 }, /^timeout: /],
     // args
-    [{ args: 'USER1' }, /^args: must be a list of strings, numbers, booleans and nulls, not "USER1"$/],
+    [
+      { args: 'USER1' },
+      /^args: must be a list of at most 65535 strings, numbers, booleans and nulls, not "USER1"$/,
+    ],
     [{ args: { a: 1 } }, /^args: .*not an object$/],
     [{ args: ['a', ['b']] }, /^args: .*but args\[1\] is a list of 1$/],
     [{ args: [{}] }, /^args: .*but args\[0\] is an object$/],

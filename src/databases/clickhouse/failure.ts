@@ -190,18 +190,22 @@ function safeMessage({ code, message }: ServerFailure, args: readonly unknown[])
     .replace(/, e\.what\(\) = [\s\S]*$/, '')
     // Old servers say some errors twice.
     .replace(/: Code: \d+, e\.displayText\(\) = [\s\S]*$/, '')
-    .replace(/\s*\(version [\s\S]*$/, '')
+    .replace(/(?<!\s)\s*\(version [\s\S]*$/, '')
     // What follows quotes the query, up to the error's name.
     .replace(
-      /[:.,]?\s*(?:while processing|while executing|in query|in scope)\b[\s\S]*?(?=(?: \([A-Z_]+\))?$)/i,
+      /(?:[:.,]|(?<!\s))\s*(?:while processing|while executing|in query|in scope)\b[\s\S]*?(?=(?: \([A-Z_]+\))?$)/i,
       '',
     )
     .replace(/\s+/g, ' ')
     .trim();
-  const safe = QUOTES_VALUES.has(code)
-    ? plain.replace(/'[^']*(?:'|$)/g, "'…'").replace(/(?: uuid [^']*|: [^:'…]*)$/, '')
-    : plain;
+  const safe = QUOTES_VALUES.has(code) ? withoutTail(plain.replace(/'[^']*(?:'|$)/g, "'…'")) : plain;
   return redact(safe, args, QUOTES).slice(0, 1000);
+}
+
+/** Without the value that ends a message: a UUID, or what stands behind the last colon. */
+function withoutTail(message: string): string {
+  const at = message.indexOf(' uuid ', message.lastIndexOf("'") + 1);
+  return at < 0 ? message.replace(/: [^:'…]*$/, '') : message.slice(0, at);
 }
 
 /** Of the task's query, whose first line is the first of what was sent. */

@@ -43,7 +43,7 @@ const TIME = '(?:[ T]\\d\\d:\\d\\d(?::\\d\\d(?:\\.\\d{1,6})?)?)';
 const TIMESTAMP = new RegExp(`^\\d{4,}-\\d\\d-\\d\\d${TIME}?( BC)?$|^-?infinity$`);
 const TIMESTAMPTZ = new RegExp(`^(\\d{4,}-\\d\\d-\\d\\d${TIME})(?:Z|[+]00(?::?00)?)$`);
 const DIGITS = /^-?\d+$/;
-const DECIMAL = /^[+-]?(?:\d+\.?\d*|\.\d+)$|^(?:NaN|-?Infinity)$/;
+const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$|^(?:NaN|-?Infinity)$/;
 
 /** The value as it is written, undefined if it has no place. */
 function fitValue(value: Exclude<Value, null>, { from }: PlannedColumn): Value | undefined {

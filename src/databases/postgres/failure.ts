@@ -117,10 +117,9 @@ function plainMessage({ code, message }: ServerError): string {
   if (code === '22021') return message.replace(/: 0x.*$/s, '');
   // 22P04 (bad COPY format) quotes a column's name, the others values.
   if (!code.startsWith('22') || code === '22P04') return message;
-  return message
-    .replace(/: "[\s\S]*"$/, '')
-    .replace(/"[\s\S]*"/, '"…"')
-    .replace(/'[\s\S]*'/, "'…'");
+  // By a pattern, each of many such quotes would be a beginning from which all the rest is read.
+  const at = message.endsWith('"') ? message.indexOf(': "') : -1;
+  return (at < 0 ? message : message.slice(0, at)).replace(/"[\s\S]*"/, '"…"').replace(/'[\s\S]*'/, "'…'");
 }
 
 /** Those that the server made up from the statement alone. */

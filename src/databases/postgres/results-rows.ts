@@ -122,7 +122,7 @@ function isOfKind(type: ColumnType, value: bigint | number | string | boolean): 
     case 'DECIMAL':
     case 'DOUBLE':
       return typeof value === 'string'
-        ? /^(-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|NaN|-?Infinity)$/i.test(value)
+        ? /^(-?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|NaN|-?Infinity)$/i.test(value)
         : typeof value !== 'boolean';
     case 'TEXT':
     case 'JSON':

@@ -79,6 +79,9 @@ export function errorOf(failure: Failure): DatabaseError {
   return new DatabaseError(failure.code, failure.message, { transient: failure.transient });
 }
 
+/** SQLite's own words are shorter: what is longer quotes a text, and taking arguments out of that takes too long. */
+const LONGEST_MESSAGE = 2_000;
+
 /**
  * Takes the values of arguments out of a message. Some of SQLite's functions quote what they were given
  * (`bad JSON path: 'x'`, `fts5: syntax error near "x"`), and messages end up in logs and job records.
@@ -86,6 +89,9 @@ export function errorOf(failure: Failure): DatabaseError {
 export function redact(message: string, args: readonly unknown[]): string {
   const values = args.filter((arg) => arg !== null && arg !== '').map(String);
   if (values.length === 0) return message;
+  if (message.length > LONGEST_MESSAGE) {
+    return `SQLite's message is not shown: it quotes a text of ${message.length} characters`;
+  }
   const touches = (text: string) => values.some((value) => text.includes(value) || value.includes(text));
   let safe = message.replace(/'[^']+'|"[^"]+"|\[[^\]]+\]/g, (quoted) => {
     const inner = quoted.slice(1, -1);

@@ -83,7 +83,7 @@ export function typeOfSeen(seen: number): ColumnType {
 }
 
 /** What could be a number to SQLite: only such a text is ever converted. */
-const NUMERIC_TEXT = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*$/i;
+const NUMERIC_TEXT = /^\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?\s*$/i;
 
 /** Finds out whether a column would change a value, by asking SQLite where the rules leave a doubt. */
 export class AffinityProbe {
