@@ -22,6 +22,8 @@ export interface Member {
   readonly id: number;
   readonly host: string;
   readonly mariadb: boolean;
+  /** The seconds that the account's statements may take, set at its login; null on MySQL, which has no such thing. */
+  readonly account_limit: string | null;
   /** It was used before it was handed out, and may have died unnoticed meanwhile. */
   reused: boolean;
 }
@@ -123,7 +125,9 @@ export class Pool {
     const reset = new DoneReader();
     const timer = setTimeout(() => wire.destroy(), CLEANING_MS);
     try {
-      await prepareSession(wire, this.#options, [Buffer.from([COMMAND.reset_connection]), reset]);
+      const { config } = this.#options;
+      const first = [Buffer.from([COMMAND.reset_connection]), reset] as const;
+      await prepareSession(wire, settings(config, member.account_limit), first);
       await reset.answer;
     } finally {
       clearTimeout(timer);
@@ -143,7 +147,8 @@ export class Pool {
   }
 }
 
-const WHO_AM_I = 'SELECT VERSION(), ID, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()';
+const WHO_AM_I = `SELECT VERSION(), ID, HOST /*M!100101 , @@SESSION.max_statement_time */
+  FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()`;
 
 /** A session that is set up. The signal ends its making, not the session. */
 export async function openSession(options: ConnectOptions): Promise<Member> {
@@ -159,13 +164,15 @@ export async function openSession(options: ConnectOptions): Promise<Member> {
   try {
     signal?.throwIfAborted();
     const facts = new TextReader();
-    await prepareSession(wire, options, [textCommand(COMMAND.query, WHO_AM_I), facts]);
-    const [[version, id, host] = []] = await facts.answer;
+    const first = [textCommand(COMMAND.query, WHO_AM_I), facts] as const;
+    await prepareSession(wire, settings(options.config, null), first);
+    const [[version, id, host, account_limit = null] = []] = await facts.answer;
     return {
       wire,
       id: Number(id),
       host: host ?? '',
       mariadb: /mariadb/i.test(version ?? ''),
+      account_limit,
       reused: false,
     };
   } catch (error) {
@@ -178,12 +185,8 @@ export async function openSession(options: ConnectOptions): Promise<Member> {
   }
 }
 
-async function prepareSession(
-  wire: Wire,
-  { config }: Pick<ConnectOptions, 'config'>,
-  first: Exchange,
-): Promise<void> {
-  const set = settings(config).map((sql) => [textCommand(COMMAND.query, sql), new DoneReader()] as const);
+async function prepareSession(wire: Wire, statements: readonly string[], first: Exchange): Promise<void> {
+  const set = statements.map((sql) => [textCommand(COMMAND.query, sql), new DoneReader()] as const);
   wire.send(first, ...set);
   for (const [, reader] of set) await reader.answer;
 }

@@ -11,12 +11,19 @@ const NET_WRITE_TIMEOUT_S = 3_600;
 /** None: a server's own would cut every result without a word. */
 const SELECT_LIMIT = 'sql_select_limit = 18446744073709551615';
 
-/** Statements that make a session what it must be, after a login and after a reset. */
-export function settings({ collation, settings }: MysqlConfig): readonly string[] {
+/**
+ * Statements that make a session what it must be, after a login and after a reset. `account_limit` is the seconds that
+ * MariaDB gives the account's statements (MAX_STATEMENT_TIME): it sets them at a login alone, and a reset lifts them.
+ */
+export function settings(
+  { collation, settings }: MysqlConfig,
+  account_limit: string | null,
+): readonly string[] {
   const values = Object.entries(settings).map(([name, value]) => `${quoteName(name)} = ${settingOf(value)}`);
   const names = `NAMES utf8mb4${collation === null ? '' : ` COLLATE ${quoteName(collation)}`}`;
+  const limit = account_limit === null ? [] : [`max_statement_time = ${Number(account_limit)}`];
   return [
-    `SET ${[names, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, SELECT_LIMIT, ...values].join(', ')}`,
+    `SET ${[names, ...limit, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, SELECT_LIMIT, ...values].join(', ')}`,
     'SET SESSION TRANSACTION READ ONLY',
   ];
 }
@@ -38,7 +45,9 @@ export function limitOf(timeout_ms: number | null | undefined, mariadb: boolean)
   // The server's own limit comes a little after ours, whose error says what was asked for; one that is set stays.
   const milliseconds = Math.min(Math.ceil(timeout_ms) + 1_000, 31_536_000_000);
   const limit = mariadb ? milliseconds / 1000 : Math.min(milliseconds, 2 ** 32 - 1);
-  return `SET ${name} = IF(${name} = 0, ${limit}, LEAST(${name}, ${limit}))`;
+  const stricter = `IF(${name} = 0, ${limit}, LEAST(${name}, ${limit}))`;
+  // MySQL makes a decimal of it, and takes none for this variable.
+  return `SET ${name} = ${mariadb ? stricter : `CAST(${stricter} AS UNSIGNED)`}`;
 }
 
 /** What is asked of a session with each query. */

@@ -198,6 +198,35 @@ for (const server of [...servers('mysql')]) {
       assert.deepEqual(slow, [[1n, 0n]]);
     });
 
+    test('the stricter limit holds: that of a DSN, an account or ours', async (t) => {
+      const dsn = new URL(await freshDatabase(t, server));
+      const mariadb = server.name.startsWith('mariadb');
+      const sql = `SELECT COUNT(*) FROM (${FLOOD}) f`;
+      const ended = async (source: Awaited<ReturnType<typeof openSource>>, timeout_ms: number) => {
+        await assert.rejects(rowsOf(source, sql, [], { timeout_ms }), /interrupted/);
+        // The same on the connection that the pool keeps, or on one that it has made anew.
+        await rowsOf(source, 'SELECT 1');
+        await assert.rejects(rowsOf(source, sql, [], { timeout_ms }), /interrupted/);
+      };
+      const limited = (seconds: number) => {
+        const own = new URL(dsn);
+        if (mariadb) own.searchParams.set('max_statement_time', String(seconds));
+        else own.searchParams.set('max_execution_time', String(seconds * 1_000));
+        return openSource(t, own.href, 1);
+      };
+      await ended(await limited(0.1), 600_000);
+      await ended(await limited(600), 1);
+      if (!mariadb) return; // MySQL's accounts have no such limit
+      const name = `test_${dsn.pathname.slice(-6)}`;
+      await execute(dsn.href, `CREATE USER ${name} IDENTIFIED BY 'a' WITH MAX_STATEMENT_TIME 0.1`);
+      t.after(() => execute(dsn.href, `DROP USER ${name}`));
+      await execute(dsn.href, `GRANT SELECT ON ${dsn.pathname.slice(1)}.* TO ${name}`);
+      const account = new URL(dsn);
+      account.username = name;
+      account.password = 'a';
+      await ended(await openSource(t, account.href, 1), 600_000);
+    });
+
     test('what a killed process left running is ended by the next attempt', async (t) => {
       const dsn = await freshDatabase(t, server);
       const old = owner('orphan');
