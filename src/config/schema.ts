@@ -245,7 +245,7 @@ export const backends: Readonly<Record<string, Engine<ResultsConfig>>> = {
       ...pool,
     }),
     (values, around) => {
-      around.check('dsn', checkPostgresDsn(values.dsn));
+      around.check('dsn', checkPostgresDsn(values.dsn, { writes: true }));
       return {
         type: 'postgres',
         dsn: values.dsn,

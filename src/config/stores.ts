@@ -99,8 +99,9 @@ export const stores: Readonly<Record<string, Engine<StoreConfig>>> = {
     ...retentionOf(values),
   })),
   postgres: engine(Type.Object({ type: typeKey, ...postgresQueue, ...retention }), (values, around) => {
-    around.check('dsn', checkPostgresDsn(values.dsn));
-    if (values.listen_dsn !== undefined) around.check('listen_dsn', checkPostgresDsn(values.listen_dsn));
+    around.check('dsn', checkPostgresDsn(values.dsn, { writes: true }));
+    if (values.listen_dsn !== undefined)
+      around.check('listen_dsn', checkPostgresDsn(values.listen_dsn, { writes: true }));
     return {
       type: 'postgres',
       dsn: values.dsn,

@@ -52,6 +52,17 @@ const PARAMETERS: Readonly<Record<string, 'used' | 'ignored' | 'refused'>> = {
   connection_open_strategy: 'ignored',
   check_connection_liveness: 'ignored',
   client_info_product: 'ignored',
+  // Of JDBC and Python's drivers.
+  socket_timeout: 'ignored',
+  connect_timeout: 'ignored',
+  send_receive_timeout: 'ignored',
+  sync_request_timeout: 'ignored',
+  compression: 'ignored',
+  autoGenerateSessionId: 'ignored',
+  autogenerate_session_id: 'ignored',
+  use_server_time_zone: 'ignored',
+  use_server_time_zone_for_dates: 'ignored',
+  use_time_zone: 'ignored',
   // What would change where data comes from if it were passed over.
   alt_hosts: 'refused',
   tls_config: 'refused',
@@ -74,6 +85,24 @@ const PARAMETERS: Readonly<Record<string, 'used' | 'ignored' | 'refused'>> = {
 };
 const REFUSED_SETTINGS = /^(format_|output_format_|date_time_output_format$|.*overflow_mode(_leaf)?$|param_)/;
 
+/** JDBC's and Python's words for what the Go driver has a word for. */
+const SYNONYMS: Readonly<Record<string, (value: string) => readonly [string, string]>> = {
+  ssl: (value) => ['secure', value],
+  sslmode: (value) => ['skip_verify', String(value.toLowerCase() === 'none')],
+  verify: (value) => ['skip_verify', String(/^(0|f|false)$/i.test(value))],
+};
+
+/** What to write instead of a parameter that has no equal. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  alt_hosts: 'name one host, that of a load balancer for instance',
+  sslrootcert: 'name the authority’s certificate in NODE_EXTRA_CA_CERTS',
+  ca_cert: 'name the authority’s certificate in NODE_EXTRA_CA_CERTS',
+  sslcert: 'a certificate of the client’s is not supported; use a password',
+  sslkey: 'a certificate of the client’s is not supported; use a password',
+  client_cert: 'a certificate of the client’s is not supported; use a password',
+  access_token: 'use a user and a password',
+};
+
 const HTTP_PORT = 8123;
 const HTTPS_PORT = 8443;
 const NATIVE_PORTS: ReadonlyMap<number, number> = new Map([
@@ -84,7 +113,7 @@ const NATIVE_PORTS: ReadonlyMap<number, number> = new Map([
 /** Throws a TypeError that says what is wrong, without a word of the DSN's values. */
 export function clientConfig(dsn: string): ClickhouseConfig {
   const [, scheme = '', authority = '', path = '', query = ''] =
-    /^([a-z]+):\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/is.exec(dsn.trim()) ?? [];
+    /^([a-z]+):\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/is.exec(withoutDriver(dsn.trim())) ?? [];
   if (!['clickhouse', 'tcp', 'http', 'https'].includes(scheme.toLowerCase())) {
     throw new TypeError(
       /^[a-z]+:\/\//i.test(dsn.trim()) && dsn.includes('#')
@@ -124,6 +153,15 @@ export function clientConfig(dsn: string): ClickhouseConfig {
   };
 }
 
+/** JDBC and SQLAlchemy write what is to speak to the server before or behind the scheme. */
+function withoutDriver(dsn: string): string {
+  return dsn
+    .replace(/^jdbc:(?:clickhouse|ch):(?=https?:)/i, '')
+    .replace(/^jdbc:(?:clickhouse|ch):(?:\w+:)?\/\//i, 'clickhouse://')
+    .replace(/^clickhouse(?:db)?\+(https?):/i, '$1:')
+    .replace(/^clickhouse(?:db)?\+\w+:/i, 'clickhouse:');
+}
+
 /** What is wrong with a DSN, or null. The message never repeats a value of it. */
 export function checkDsn(dsn: string): string | null {
   try {
@@ -153,10 +191,13 @@ function parameters(query: string): ReadonlyMap<string, string> {
     const name = equals < 1 ? '' : unescaped(pair.slice(0, equals));
     if (!/^[a-z_][a-z0-9_]*$/i.test(name))
       throw new TypeError('its parameters are not of the form name=value');
+    const advice = INSTEAD[name];
+    if (advice !== undefined) throw new TypeError(`"${name}" is not supported: ${advice}`);
     if (PARAMETERS[name] === 'refused' || REFUSED_SETTINGS.test(name)) {
       throw new TypeError(`"${name}" is not supported`);
     }
-    given.set(name, unescaped(pair.slice(equals + 1).replaceAll('+', ' ')));
+    const value = unescaped(pair.slice(equals + 1).replaceAll('+', ' '));
+    given.set(...(SYNONYMS[name]?.(value) ?? ([name, value] as const)));
   }
   return given;
 }

@@ -1,5 +1,6 @@
 /** Errors of ClickHouse and the network as errors of ours. */
 
+import { connectionText } from '../../util/tls.ts';
 import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
 import { redact } from '../redact.ts';
 
@@ -11,8 +12,7 @@ export class ConnectionFailure extends Error {
   static of(error: unknown): ConnectionFailure {
     if (error instanceof ConnectionFailure) return error;
     if (!(error instanceof Error)) return new ConnectionFailure(String(error));
-    // An attempt at several addresses fails with an AggregateError that has no message.
-    const message = error.message === '' && 'code' in error ? String(error.code) : error.message;
+    const message = connectionText(error);
     return new ConnectionFailure(message === 'aborted' ? 'the connection was lost' : message, {
       cause: error,
     });

@@ -1,8 +1,8 @@
 /** Connections to MySQL and MariaDB: made within a time that holds, and never lost without a word. */
-import { readFile } from 'node:fs/promises';
 import { connect as connectSocket, isIP, type Socket } from 'node:net';
 import { type Connection, createConnection, type SslOptions } from 'mysql2';
 import { withDeadline } from '../../util/abort.ts';
+import { readCertificates } from '../../util/tls.ts';
 import type { MysqlConfig, TlsOptions } from './dsn.ts';
 
 export interface ConnectOptions {
@@ -74,8 +74,7 @@ async function tlsOf({ mode, ca, cert, key }: TlsOptions): Promise<SslOptions | 
   return {
     rejectUnauthorized: verified,
     verifyIdentity: mode === 'verify-identity',
-    ...(ca === null || !verified ? {} : { ca: await readFile(ca) }),
-    ...(cert === null || key === null ? {} : { cert: await readFile(cert), key: await readFile(key) }),
+    ...(await readCertificates({ ca: verified ? ca : null, cert, key })),
   };
 }
 

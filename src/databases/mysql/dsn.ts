@@ -8,6 +8,7 @@
  */
 import type { ConnectionOptions } from 'mysql2';
 import { parseDuration } from '../../util/duration.ts';
+import { fromVendors, instead } from './vendors.ts';
 
 /**
  * As MySQL's --ssl-mode has them: `preferred` encrypts if the server can, `required` always, and neither looks at
@@ -132,9 +133,10 @@ interface Parts {
 }
 
 function parse(dsn: string): Parts {
-  const url = /^(?:mysql|mariadb):\/\/(.*)$/s.exec(dsn)?.[1];
+  // JDBC and SQLAlchemy write what is to speak to the server before or behind its scheme.
+  const url = /^(?:jdbc:)?(?:mysql|mariadb)(?:\+\w+)?:\/\/(.*)$/s.exec(dsn)?.[1];
   if (url !== undefined) return parseUrl(url);
-  if (/^(?:postgres(?:ql)?|https?|clickhouse|sqlite|jdbc:\w+|mysqlx?):\/\//i.test(dsn)) {
+  if (/^(?:postgres(?:ql)?|https?|clickhouse|sqlite|jdbc:\w+|mysqlx):\/\//i.test(dsn)) {
     throw new TypeError('it is not a mysql:// or mariadb:// URL');
   }
   return parseGo(dsn);
@@ -181,19 +183,24 @@ function parseUrl(url: string): Parts {
   const at = authority.lastIndexOf('@');
   const login = at < 0 ? '' : authority.slice(0, at);
   const colon = login.indexOf(':');
-  const parameters = new Map(parametersOf(query));
+  const parameters = parametersOf(query);
+  // JDBC has the login among the parameters.
+  const user = parameters.get('user');
+  const password = parameters.get('password');
+  parameters.delete('user');
+  parameters.delete('password');
   const socketPath = parameters.get('socket');
   parameters.delete('socket');
   return {
-    user: unescaped(colon < 0 ? login : login.slice(0, colon), false),
-    password: colon < 0 ? '' : unescaped(login.slice(colon + 1), false),
+    user: user ?? unescaped(colon < 0 ? login : login.slice(0, colon), false),
+    password: password ?? (colon < 0 ? '' : unescaped(login.slice(colon + 1), false)),
     place: socketPath === undefined ? hostOf(authority.slice(at + 1)) : { socketPath },
     database: unescaped(path, false),
     parameters,
   };
 }
 
-function parametersOf(query: string): ReadonlyMap<string, string> {
+function parametersOf(query: string): Map<string, string> {
   const given = new Map<string, string>();
   for (const pair of query.split('&')) {
     if (pair === '') continue;
@@ -201,7 +208,7 @@ function parametersOf(query: string): ReadonlyMap<string, string> {
     if (equals < 1) throw new TypeError('its parameters are not of the form name=value');
     given.set(unescaped(pair.slice(0, equals), true), unescaped(pair.slice(equals + 1), true));
   }
-  return given;
+  return fromVendors(given);
 }
 
 function unescaped(text: string, plusIsBlank: boolean): string {
@@ -222,10 +229,13 @@ function checkParameter(name: string, value: string, settings: Record<string, st
     case 'unless-true':
       if (value === 'false' || value === '0' || value === '') return;
       throw new TypeError(`"${name}" is not supported`);
-    case undefined:
+    case undefined: {
+      const advice = instead(name);
+      if (advice !== undefined) throw new TypeError(`"${name}" is not supported: ${advice}`);
       if (!/^[a-z]\w*$/i.test(name)) throw new TypeError('it has a parameter whose name is not known');
       if (OWN_VARIABLES.test(name)) throw new TypeError(`"${name}" cannot be set by a DSN`);
       if (!SET_ANYWAY.test(name)) settings[name] = value;
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 /** Errors of MySQL and MariaDB, of their driver and of the network as errors of ours. */
 
+import { connectionText } from '../../util/tls.ts';
 import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
 import { redact } from '../redact.ts';
 
@@ -144,8 +145,7 @@ function isNetworkError(error: Error): boolean {
 function connectionFailure(error: unknown, database: string): DatabaseError {
   if (!(error instanceof Error)) return new DatabaseError('query_failed', `${database}: ${String(error)}`);
   const network = isNetworkError(error);
-  // An attempt at several addresses fails with an AggregateError that has no message.
-  const message = error.message === '' && 'code' in error ? String(error.code) : error.message;
+  const message = connectionText(error);
   return new DatabaseError(network ? 'unavailable' : 'query_failed', `${database}: ${message}`, {
     transient: network,
     cause: error,

@@ -33,13 +33,17 @@ export async function requestCancel(backend: Backend, deadline_ms: number): Prom
   socket.destroy();
 }
 
-/** Terminates a backend if it is still the one with this application_name. Throws what `connect` throws. */
+/**
+ * Terminates a backend if it is still the one with this application_name, on the one server that has it. Throws what
+ * `connect` throws.
+ */
 export async function terminate(
   options: ConnectOptions,
-  pid: number,
+  { pid, host, port }: Omit<Backend, 'secret'>,
   application_name: string,
 ): Promise<void> {
-  const client = await connect(options);
+  const config = { ...options.config, servers: [{ host, port }], target: 'any' as const };
+  const client = await connect({ ...options, config });
   try {
     await client.query(asOurselves(terminating(pid, application_name)));
   } finally {

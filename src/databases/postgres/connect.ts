@@ -1,15 +1,14 @@
 /** Connections to Postgres whose values are exact, whose sessions are mortal and whose loss never goes unheard. */
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import { withDeadline } from '../../util/abort.ts';
 import type { PostgresConfig } from '../../util/postgres/dsn.ts';
-import { tryWays, type Way } from '../../util/postgres/ways.ts';
+import { checkTarget, clientOptions, login, reach, type Try } from '../../util/postgres/ways.ts';
 import { sqlState } from './failure.ts';
 import { quoteLiteral, quoteName } from './quote.ts';
 
 export interface ConnectOptions {
   readonly config: PostgresConfig;
-  /** The longest that making a connection may take in all, ms; a `connect_timeout` in the DSN goes before it. */
+  /** The longest that one server may take to let us in, ms; a `connect_timeout` in the DSN goes before it. */
   readonly connect_timeout_ms: number;
   /** Shown in pg_stat_activity; the DSN's own goes before it. */
   readonly application_name?: string;
@@ -58,11 +57,9 @@ const KEEPALIVE_MS = 10_000;
 export async function connect(options: ConnectOptions): Promise<pg.Client> {
   const { config, signal } = options;
   signal?.throwIfAborted();
-  const milliseconds = config.connect_timeout_ms ?? options.connect_timeout_ms;
-  const late = () => new ConnectTimeout(milliseconds);
-  return withDeadline(milliseconds, late, signal, (both) =>
-    tryWays(config, both, (way) => open(options, way, both)),
-  );
+  const connect_timeout_ms = config.connect_timeout_ms ?? options.connect_timeout_ms;
+  const late = () => new ConnectTimeout(connect_timeout_ms);
+  return reach(config, { connect_timeout_ms, late, signal }, (one) => open(options, one));
 }
 
 /** The server did not let us in in time. */
@@ -112,12 +109,12 @@ export function socketOf(client: pg.Client): Socket {
   return client.connection.stream as Socket;
 }
 
-async function open(options: ConnectOptions, ssl: Way, signal: AbortSignal): Promise<pg.Client> {
-  const { tls: _, settings: wanted, connect_timeout_ms: __, ...config } = options.config;
+async function open(options: ConnectOptions, one: Try): Promise<pg.Client> {
+  const { config } = options;
+  const { target, signal } = one;
   const application_name = config.application_name ?? options.application_name;
   const client = new pg.Client({
-    ...config,
-    ssl,
+    ...clientOptions(config, one),
     ...(application_name === undefined ? {} : { application_name }),
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_MS,
@@ -134,8 +131,9 @@ async function open(options: ConnectOptions, ssl: Way, signal: AbortSignal): Pro
   signal.addEventListener('abort', abort);
   try {
     if (signal.aborted) throw signal.reason;
-    await client.connect();
-    await client.query(setting({ ...EXACT, ...options.settings, ...wanted }));
+    await login(client, config);
+    await checkTarget(client, target);
+    await client.query(setting({ ...EXACT, ...options.settings, ...config.settings }));
     // pg gives the results of several statements as a list.
     const answers = [await client.query<{ pid: number; started: string }>(asOurselves(WHO_AM_I))].flat();
     const { pid = 0, started = '' } = answers.flatMap(({ rows }) => rows)[0] ?? {};

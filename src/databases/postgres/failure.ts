@@ -1,5 +1,6 @@
 /** Errors of Postgres, its driver and the network as errors of ours. */
 
+import { connectionText } from '../../util/tls.ts';
 import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
 import { redact } from '../redact.ts';
 
@@ -155,8 +156,7 @@ function connectionFailure(error: unknown, database: string): DatabaseError {
     return new DatabaseError('query_failed', `${database}: ${String(error)}`);
   }
   const network = isNetworkError(error);
-  // An attempt at several addresses fails with an AggregateError that has no message.
-  const message = error.message === '' && 'code' in error ? String(error.code) : error.message;
+  const message = connectionText(error);
   return network
     ? new DatabaseError('unavailable', `${database}: ${message}`, { transient: true, cause: error })
     : new DatabaseError('query_failed', `${database}: ${message}`, { cause: error });

@@ -117,7 +117,7 @@ export class PostgresResults implements ResultsBackend {
       { encoding: 'rows' },
     ];
     this.#connecting = {
-      config: clientConfig(options.dsn),
+      config: clientConfig(options.dsn, { writes: true }),
       connect_timeout_ms: options.connect_timeout_ms ?? 10_000,
       application_name: 'dungbeetle results',
       settings: { ...MORTAL, ...QUICK },

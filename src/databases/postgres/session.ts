@@ -260,10 +260,11 @@ export class Session {
       if (this.#outstanding > 0 && this.#wire.end === null) {
         const drained = this.#drain();
         const { host, port } = this.#client;
-        await requestCancel({ ...backendKey(this.#client), host, port }, ENDING_MS);
+        const backend = { ...backendKey(this.#client), host, port };
+        await requestCancel(backend, ENDING_MS);
         const ended = await within(CANCEL_MS, drained);
         // Behind a pooler, or in a function that holds interrupts off, a cancel may not be heard.
-        if (!ended) await terminate(quickly(connect), backendKey(this.#client).pid, this.#mark);
+        if (!ended) await terminate(quickly(connect), backend, this.#mark);
       }
     } catch {
       // The server cannot be reached. It ends the session itself when it finds its client gone, and the next

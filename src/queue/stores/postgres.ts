@@ -126,7 +126,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
 
 function configOf(dsn: string): PostgresConfig {
   try {
-    return clientConfig(dsn);
+    return clientConfig(dsn, { writes: true });
   } catch (error) {
     if (error instanceof TypeError) throw StoreUnavailable(`its DSN is not valid: ${error.message}`);
     throw error;

@@ -21,6 +21,9 @@ suite('the DSN of a ClickHouse', () => {
       `tcp://ch.example:9000?username=report&password=${password}&database=sales&max_threads=4&debug=true&read_timeout=10`,
       `http://report:${password}@ch.example:8123/sales?max_threads=4`,
       `http://report:${password}@ch.example:9000/sales?max_threads=4&http_port=8123`,
+      `jdbc:ch:http://report:${password}@ch.example:8123/sales?max_threads=4&socket_timeout=1000`,
+      `jdbc:clickhouse://ch.example:8123/sales?user=report&password=${password}&max_threads=4&ssl=false`,
+      `clickhouse+native://report:${password}@ch.example:9000/sales?max_threads=4`,
     ]) {
       assert.deepEqual(clientConfig(dsn), wanted, dsn);
     }
@@ -54,6 +57,10 @@ suite('the DSN of a ClickHouse', () => {
       ['hunter2', /not a clickhouse:\/\//],
       ['mysql://u:hunter2@h/db', /not a clickhouse:\/\//],
       ['clickhouse://u:hunter2@h:99999/db', /port/],
+      [
+        'https://u:hunter2@h/db?sslrootcert=hunter2.pem',
+        /"sslrootcert" is not supported: .*NODE_EXTRA_CA_CERTS/,
+      ],
       ['clickhouse://u:hunter2@h:x/db', /port/],
       ['clickhouse://u:hun/ter2@h/db', /%2F/],
       ['clickhouse://u:hun#ter2@h/db', /%23/],

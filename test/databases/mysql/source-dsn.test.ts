@@ -22,6 +22,8 @@ const GOOD: readonly (readonly [dsn: string, place: string, user: string, passwo
   ['mysql://ro%40t:p%40ss%3Aw%2Fo%3Frd%25@db/app', 'db:3306/app', 'ro@t', 'p@ss:w/o?rd%'],
   ['mysql://root:a:b@c@db', 'db:3306/', 'root', 'a:b@c'],
   ['mysql://root:secret@[::1]:3307/app', '[::1]:3307/app', 'root', 'secret'],
+  ['jdbc:mysql://db/app?user=root&password=secret&serverTimezone=UTC', 'db:3306/app', 'root', 'secret'],
+  ['mysql+pymysql://root:secret@db/app?charset=utf8mb4', 'db:3306/app', 'root', 'secret'],
   ['mysql://root:secret@localhost/app?socket=/run/m.sock', '/run/m.sock/app', 'root', 'secret'],
 ];
 
@@ -38,7 +40,9 @@ const BAD: readonly (readonly [dsn: string, message: RegExp])[] = [
   ['tcp(db)/app', /names no user/],
   ['mysql://db/app', /names no user/],
   ['postgres://root:s3cret@db/app', /not a mysql:\/\/ or mariadb:\/\/ URL/],
-  ['jdbc:mysql://root:s3cret@db/app', /not a mysql:\/\//],
+  ['jdbc:oracle://root:s3cret@db/app', /not a mysql:\/\//],
+  ['mysql://root:s3cret@db/app?sslidentity=s3cret.p12', /"sslidentity" is not supported: write ssl-cert=/],
+  ['jdbc:mysql://db/app?user=root&password=s3cret&sessionVariables=s3cret', /each as a parameter/],
   ['mysql://root:s3/cret@db/app', /%23, %2F or %3F/],
   ['mysql://root:s3%cret@db/app', /write %25/],
   ['root:s3cret@tcp(db)/app?tls=s3cret', /tls is not one of true, skip-verify, preferred, false; .*&ssl-ca=/],
@@ -126,5 +130,34 @@ suite('connection strings', () => {
     assert.equal(connectionOptions('u@/d?timeout=0').connect_timeout_ms, null);
     assert.equal(connectionOptions('u@/d?collation=latin1_general_ci').collation, null);
     assert.equal(connectionOptions('u@/d?allowCleartextPasswords=true').enableCleartextPlugin, true);
+  });
+});
+
+test('words of other clients and of hosting companies', () => {
+  const of = (parameters: string) => {
+    const { tls, connect_timeout_ms, settings } = connectionOptions(`mysql://root:p@db/app?${parameters}`);
+    return { mode: tls.mode, ca: tls.ca, connect_timeout_ms, settings };
+  };
+  const plain = { ca: null, connect_timeout_ms: null, settings: {} };
+  assert.deepEqual(of('useSSL=true&requireSSL=true&verifyServerCertificate=false'), {
+    ...plain,
+    mode: 'required',
+  });
+  assert.deepEqual(of('useSSL=false&allowPublicKeyRetrieval=true'), { ...plain, mode: 'disabled' });
+  assert.deepEqual(of('useSSL=true'), { ...plain, mode: 'preferred' });
+  assert.deepEqual(of('sslMode=VERIFY_CA&ssl_ca=/ca.pem'), { ...plain, mode: 'verify-ca', ca: '/ca.pem' });
+  assert.deepEqual(of('sslMode=verify-full'), { ...plain, mode: 'verify-identity' });
+  assert.deepEqual(of('sslaccept=strict&sslcert=/ca.pem&connection_limit=5'), {
+    ...plain,
+    mode: 'verify-identity',
+    ca: '/ca.pem',
+  });
+  assert.deepEqual(of('ssl=%7B%22rejectUnauthorized%22%3Atrue%7D'), { ...plain, mode: 'verify-identity' });
+  assert.deepEqual(of('connect_timeout=7'), { ...plain, mode: 'disabled', connect_timeout_ms: 7000 });
+  assert.deepEqual(of('connectTimeout=500&sql_mode=ANSI'), {
+    ...plain,
+    mode: 'disabled',
+    connect_timeout_ms: 500,
+    settings: { sql_mode: 'ANSI' },
   });
 });

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
 import type pg from 'pg';
+import { makeCertificates } from '../../../scripts/services/certificates.ts';
 import { connect, MORTAL } from '../../../src/databases/postgres/connect.ts';
 import { failureOf, isConnectionError } from '../../../src/databases/postgres/failure.ts';
 import { Pool } from '../../../src/databases/postgres/pool.ts';
@@ -199,11 +200,111 @@ for (const name of ['postgres-15', 'postgres-18'] as const) {
       const failure = failureOf(error, 'db "x"', 'query_failed');
       assert.equal(failure.code, 'unavailable', failure.message);
     }
-    await assert.rejects(encrypted(`sslmode=verify-ca&sslrootcert=${ca}.missing`), { code: 'ENOENT' });
+    await assert.rejects(encrypted(`sslmode=verify-ca&sslrootcert=${ca}.missing`), /missing is not there/);
+    const words = async (parameters: string) => {
+      const error = await encrypted(parameters).catch((caught: unknown) => caught);
+      return failureOf(error, 'db "x"', 'query_failed').message;
+    };
+    assert.match(
+      await words('sslmode=verify-full'),
+      /TLS: .*not signed by an authority that is trusted here/,
+    );
+    const pem = (name: string, text: string) => {
+      const path = join(tempFolder(t), name);
+      writeFileSync(path, text);
+      return path;
+    };
+    const prose = pem('prose.pem', 'not a certificate');
+    assert.match(
+      await words(`sslmode=verify-ca&sslrootcert=${prose}`),
+      /prose\.pem has no certificate \(a line "-----BEGIN CERTIFICATE-----"/,
+    );
+    const [one, other] = await Promise.all(
+      [tempFolder(t), tempFolder(t)].map((at) => makeCertificates(at, null)),
+    );
+    assert.ok(one !== undefined && other !== undefined);
+    const own = (cert: string, key: string) => words(`sslmode=require&sslcert=${cert}&sslkey=${key}`);
+    assert.match(
+      await own(one.certificate, other.key),
+      /the key in .* does not belong to the certificate in/,
+    );
+    assert.match(await own(one.certificate, prose), /prose\.pem has no private key that can be read/);
+    assert.match(await own(prose, one.key), /prose\.pem has no certificate that can be read/);
+    // It asks for none, so one that it does not know does no harm.
+    assert.equal(await encrypted(`sslmode=require&sslcert=${one.certificate}&sslkey=${one.key}`), true);
+    // A login tied to the TLS connection.
+    assert.equal(await encrypted('sslmode=require&channel_binding=require'), true);
+    assert.equal(await encrypted('sslmode=require&channel_binding=prefer'), true);
+    // One that asks for the password itself gets none.
+    writeFileSync(join(server.data, 'pg_hba.conf'), 'host all all 127.0.0.1/32 password\n');
+    await execute(server.dsn, 'SELECT pg_reload_conf()');
+    assert.equal(await encrypted('sslmode=require'), true);
+    assert.match(
+      await words('sslmode=require&channel_binding=require'),
+      /the server does not offer SCRAM-SHA-256-PLUS/,
+    );
   });
 }
 
 for (const server of servers('postgres')) {
+  test(`several hosts: ${server.name}`, { skip: server.skip }, async (t) => {
+    let asked = 0;
+    const silent = createServer((socket) => {
+      asked += 1;
+      socket.on('error', () => {});
+    }).listen(0, '127.0.0.1');
+    t.after(() => silent.close());
+    await until('it listens', () => silent.listening);
+    const address = silent.address();
+    assert.ok(address !== null && typeof address !== 'string');
+    const refusing = createServer().listen(0, '127.0.0.1');
+    await until('it listens', () => refusing.listening);
+    const closed = refusing.address();
+    assert.ok(closed !== null && typeof closed !== 'string');
+    await new Promise((resolve) => refusing.close(resolve));
+
+    const { host, username, password, pathname } = new URL(await freshDatabase(t, server));
+    const at = (hosts: readonly string[], parameters: string) =>
+      clientConfig(`postgres://${username}:${password}@${hosts.join(',')}${pathname}?${parameters}`);
+    const away = `127.0.0.1:${closed.port}`;
+    const config = at([`127.0.0.1:${address.port}`, away, host], 'sslmode=disable');
+    for (const _ of [1, 2]) {
+      const client = await connect({ config, connect_timeout_ms: 1_000 });
+      closing(t, () => client.end());
+      assert.equal((await client.query('SELECT 1')).rowCount, 1);
+    }
+    assert.equal(asked, 1, 'what does not answer is tried last for a while');
+
+    const refused = async (hosts: readonly string[], parameters: string) => {
+      const error = await connect({ config: at(hosts, parameters), connect_timeout_ms: 5_000 }).catch(
+        (caught: unknown) => caught,
+      );
+      const failure = failureOf(error, 'db "x"', 'query_failed');
+      assert.deepEqual([failure.code, failure.transient], ['unavailable', true], failure.message);
+      return failure.message;
+    };
+    assert.match(
+      await refused([host], 'target_session_attrs=standby'),
+      /it is not a standby, and target_session_attrs is "standby"/,
+    );
+    const several = await refused([away, host], 'target_session_attrs=read-only');
+    assert.match(several, new RegExp(`${away}: connect ECONNREFUSED .*; ${host}: it takes writes`));
+    const preferring = await connect({
+      config: at([away, host], 'target_session_attrs=prefer-standby&load_balance_hosts=random'),
+      connect_timeout_ms: 5_000,
+    });
+    await preferring.end();
+    const reader = encodeURIComponent('-c default_transaction_read_only=on');
+    assert.match(
+      await refused([host], `target_session_attrs=read-write&options=${reader}`),
+      /it is read-only/,
+    );
+    // A refused login is not passed over, as it may tell of an attack.
+    const [wrong] = [at([host, host], 'sslmode=disable')].map((one) => ({ ...one, password: () => 'x' }));
+    assert.ok(wrong !== undefined);
+    await assert.rejects(connect({ config: wrong, connect_timeout_ms: 5_000 }), { code: '28P01' });
+  });
+
   test(`a server without TLS: ${server.name}`, { skip: server.skip }, async (t) => {
     const dsn = await freshDatabase(t, server);
     const client = await open(t, `${dsn}?sslmode=prefer`);

@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { checkDsn, clientConfig, describeDsn } from '../../../src/util/postgres/dsn.ts';
 
 function parts(dsn: string) {
-  const { host, port, user, database, tls, password } = clientConfig(dsn);
-  assert.ok(typeof password === 'function');
+  const { servers, user, database, tls, password } = clientConfig(dsn);
+  const [{ host, port } = { host: '', port: 0 }] = servers;
+  assert.equal(servers.length, 1);
   return { host, port, user, database, sslmode: tls.mode, password: password() };
 }
 
@@ -78,14 +79,20 @@ test('what is wrong is told without a word of the DSN', () => {
     ['postgres://u:s3cret/x@db/d', /%2F/],
     ['postgres://u:s3cret#x@db/d', /%23/],
     ['postgres://u:s3cret%@db/d', /%25/],
-    ['postgres://u:s3cret@db,db2/d', /several hosts/],
+    ['postgres://u:s3cret@db,db2:s3cret/d', /port/],
+    ['host=a,b,c port=1,2 user=u password=s3cret', /as many as its hosts/],
+    ['postgres://u:s3cret@db/d?load_balance_hosts=s3cret', /not one of disable, random/],
+    ['postgres://u:s3cret@db/d?channel_binding=require', /takes TLS/],
+    ['postgres://u:s3cret@db/d?sslidentity=s3cret.p12', /"sslidentity" is not supported: write sslcert=/],
+    ['postgres://u:s3cret@db/d?sslmode=require&sslcert=s3cret.pem', /is sslrootcert/],
+    ['Host=db;Username=u;Password=s3cret;Database=d', /";": write postgres:/],
     ['postgres://u:s3cret@db:s3cret/d', /port/],
     ['postgres://u:s3cret@db:70000/d', /port/],
     ['postgres://u:s3cret@db/d?sslmode=s3cret', /sslmode/],
     ['postgres://u:s3cret@db/d?connect_timeout=s3cret', /connect_timeout/],
     ['postgres://u:s3cret@db/d?s3cret', /name=value/],
     ['postgres://u:s3cret@db/d?sslcert=s3cret', /sslkey/],
-    ['postgres://u:s3cret@db/d?service=s3cret', /"service" is not supported/],
+    ['postgres://u:s3cret@db/d?service=s3cret', /"service" is not supported: write what/],
     ['postgres://u:s3cret@db/d?target_session_attrs=s3cret', /target_session_attrs/],
     ["user=u password='s3cret", /neither/],
     ['user=u\0s3cret', /NUL/],
@@ -102,4 +109,52 @@ test('what is wrong is told without a word of the DSN', () => {
 test('a description names neither user nor password', () => {
   assert.equal(describeDsn('postgres://u:s3cret@db/d'), 'db:5432/d');
   assert.equal(describeDsn('postgres://u:s3cret@[::1]:1/d'), '[::1]:1/d');
+});
+
+test('several hosts, and what one of them must be', () => {
+  const of = (dsn: string, options?: { writes: boolean }) => {
+    const { servers, target, random_order } = clientConfig(dsn, options);
+    return [servers.map(({ host, port }) => `${host}:${port}`).join(' '), target, random_order];
+  };
+  assert.deepEqual(of('postgres://u@a:1,b,[::1]:3/d'), ['a:1 b:5432 ::1:3', 'any', false]);
+  assert.deepEqual(of('host=a,b port=1,2 user=u'), ['a:1 b:2', 'any', false]);
+  assert.deepEqual(of('host=a,b port=7 user=u load_balance_hosts=random'), ['a:7 b:7', 'any', true]);
+  assert.deepEqual(of('host=a,b user=u target_session_attrs=prefer-standby'), [
+    'a:5432 b:5432',
+    'prefer-standby',
+    false,
+  ]);
+  assert.deepEqual(of('postgres://u@a,b/d', { writes: true }), ['a:5432 b:5432', 'read-write', false]);
+  assert.deepEqual(of('postgres://u@a/d', { writes: true }), ['a:5432', 'any', false]);
+  assert.match(
+    checkDsn('postgres://u@a,b/d?target_session_attrs=standby', { writes: true }) ?? '',
+    /must be read-write, primary or any/,
+  );
+  assert.equal(describeDsn('postgres://u:s3cret@a:1,[::1]/d'), 'a:1,[::1]:5432/d');
+});
+
+test('words of other clients and of hosting companies', () => {
+  const plain = clientConfig('postgres://u:p@db/d?sslmode=require');
+  const same = (dsn: string, other: object = {}) => {
+    const { password, ...config } = clientConfig(dsn);
+    const { password: _, ...wanted } = plain;
+    assert.equal(password(), 'p');
+    assert.deepEqual(config, { ...wanted, ...other }, dsn);
+  };
+  same('postgres://u:p@db/d?sslmode=require&pgbouncer=true&connection_limit=1&pool_timeout=0');
+  same('postgresql+asyncpg://u:p@db/d?ssl=require');
+  same('jdbc:postgresql://db/d?user=u&password=p&ssl=true&prepareThreshold=0&reWriteBatchedInserts=true');
+  same('postgres://u:p@db/d?sslmode=require&channel_binding=require', { channel_binding: 'require' });
+  same('postgres://u:p@db/d?sslmode=require&options=endpoint%3Dep-cool-1', { options: 'endpoint=ep-cool-1' });
+  same('postgres://u:p@db/d?sslmode=require&schema=My%20app', { settings: { search_path: '"My app"' } });
+  same('postgres://u:p@db/d?ssl=require&currentSchema=a,b&ApplicationName=x&loginTimeout=3', {
+    settings: { search_path: 'a,b' },
+    application_name: 'x',
+    connect_timeout_ms: 3000,
+  });
+  same('postgres://u:p@db/d?sslmode=require&targetServerType=preferSecondary', { target: 'prefer-standby' });
+  same('postgres://u:p@db/d?sslmode=require&sslaccept=strict', {
+    tls: { ...plain.tls, mode: 'verify-full' },
+  });
+  same('postgres://u:p@db/d?sslmode=require&sslaccept=accept_invalid_certs');
 });

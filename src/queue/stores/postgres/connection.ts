@@ -1,9 +1,8 @@
 /** A connection to Postgres that the store owns: it is made in time, and every question to it is answered in time. */
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import { withDeadline } from '../../../util/abort.ts';
 import type { PostgresConfig } from '../../../util/postgres/dsn.ts';
-import { tryWays, type Way } from '../../../util/postgres/ways.ts';
+import { checkTarget, clientOptions, login, reach, type Try } from '../../../util/postgres/ways.ts';
 import { StoreUnavailable } from '../../errors.ts';
 
 /** How long a silent connection is trusted before the kernel asks, ms. */
@@ -54,7 +53,7 @@ function getTypeParser(oid: number): (text: string) => unknown {
 
 export interface ConnectionOptions {
   readonly config: PostgresConfig;
-  /** The longest that making a connection may take in all, ms. */
+  /** The longest that one server may take to let us in, ms. */
   readonly connect_timeout_ms: number;
   /** How long an answer is waited for before the connection is given up, ms. */
   readonly command_timeout_ms: number;
@@ -83,9 +82,7 @@ export class Connection {
     const { config, connect_timeout_ms, command_timeout_ms, application_name } = options;
     const named = { ...config, application_name: config.application_name ?? application_name };
     const late = () => new Error(`no answer within ${connect_timeout_ms / 1000} s`);
-    return withDeadline(connect_timeout_ms, late, undefined, (signal) =>
-      tryWays(config, signal, (way) => openOne(named, way, command_timeout_ms, signal)),
-    );
+    return reach(config, { connect_timeout_ms, late }, (one) => openOne(named, one, command_timeout_ms));
   }
 
   static async of(
@@ -166,15 +163,10 @@ export class Connection {
   }
 }
 
-async function openOne(
-  { tls: _, settings, connect_timeout_ms: __, ...config }: PostgresConfig,
-  ssl: Way,
-  command_timeout_ms: number,
-  signal: AbortSignal,
-): Promise<Connection> {
+async function openOne(config: PostgresConfig, one: Try, command_timeout_ms: number): Promise<Connection> {
+  const { target, signal } = one;
   const client = new pg.Client({
-    ...config,
-    ssl,
+    ...clientOptions(config, one),
     // What is asked while another is under way is sent at once.
     pipeline: true,
     keepAlive: true,
@@ -189,8 +181,9 @@ async function openOne(
   signal.addEventListener('abort', abort);
   try {
     signal.throwIfAborted();
-    await client.connect();
-    const connection = await Connection.of(client, settings, command_timeout_ms);
+    await login(client, config);
+    await checkTarget(client, target);
+    const connection = await Connection.of(client, config.settings, command_timeout_ms);
     signal.throwIfAborted();
     return connection;
   } catch (error) {

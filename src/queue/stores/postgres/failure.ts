@@ -1,4 +1,5 @@
 /** What a failure of Postgres means for the store. */
+import { connectionText } from '../../../util/tls.ts';
 import { StoreUnavailable } from '../../errors.ts';
 
 /** The SQLSTATE of an error that the server sent, or null: the connection failed. */
@@ -57,6 +58,6 @@ export function toUnavailable(error: unknown): unknown {
 function oneLine(error: Error): string {
   // Of several addresses that were tried the error of each; their own is empty.
   const first = error instanceof AggregateError ? (error.errors[0] ?? error) : error;
-  const text = first instanceof Error && first.message !== '' ? first.message : 'no reason given';
+  const text = connectionText(first) || 'no reason given';
   return text.replaceAll(/\s+/g, ' ').slice(0, 200);
 }

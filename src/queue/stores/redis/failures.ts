@@ -1,4 +1,5 @@
 /** What Redis and the way to it answer in place of a reply, in words. */
+import { connectionText } from '../../../util/tls.ts';
 import { QueueError, StoreUnavailable } from '../../errors.ts';
 
 /** Error codes of Redis that say that it cannot be used just now. */
@@ -49,6 +50,5 @@ function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const errors: readonly unknown[] = error instanceof AggregateError ? error.errors : [];
   const [first] = errors;
-  const message = error.message === '' && first instanceof Error ? first.message : error.message;
-  return message === '' ? error.name : message;
+  return connectionText(error.message === '' && first !== undefined ? first : error) || error.name;
 }
