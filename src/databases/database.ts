@@ -117,6 +117,11 @@ export interface QueryOptions {
   readonly limits: Limits;
   /** The longest the query may run, ms: a database that can, ends it by itself when nobody aborts it. */
   readonly timeout_ms?: number | null;
+  /**
+   * Whether a result counts though the database says that it gave less than was asked for: a text that it cut at a limit
+   * of its own, rows that it left out. It is a warning then; without this, or false, an error.
+   */
+  readonly allow_cut?: boolean;
   /** Aborting ends the query inside the database; the call rejects with the signal's reason. */
   readonly signal: AbortSignal;
   /**

@@ -165,6 +165,7 @@ export class Reports implements ReportService, Handler {
       accept: backend.accepts,
       limits,
       timeout_ms: timeout === null ? null : timeout * 1000,
+      allow_cut: task.allow_cut,
       signal,
       owner,
       onProgress,

@@ -15,6 +15,7 @@ export type Tagged = Pick<
   | 'ttl'
   | 'max_rows'
   | 'max_bytes'
+  | 'allow_cut'
   | 'priority'
 >;
 
@@ -28,6 +29,7 @@ export const UNTAGGED: Tagged = {
   ttl: null,
   max_rows: null,
   max_bytes: null,
+  allow_cut: false,
   priority: null,
 };
 
@@ -68,6 +70,7 @@ export const TAGS: ReadonlyMap<string, Tag> = new Map([
   tag('ttl', 'whole seconds, or a duration like 90s or 1h30m', wholeSeconds),
   tag('max_rows', COUNT, count),
   tag('max_bytes', 'a number of bytes, with a unit if need be: 500000, 10MB, 1GiB', bytes),
+  tag('allow_cut', '1 or 0', truth),
   tag('priority', 'a whole number', integer),
 ]);
 

@@ -20,6 +20,8 @@ export interface Task {
   readonly ttl: number | null;
   readonly max_rows: number | null;
   readonly max_bytes: number | null;
+  /** A result counts though its database has cut values or left out rows. */
+  readonly allow_cut: boolean;
   readonly priority: number | null;
   /** Tags that begin with `x-`, by lower-case name, kept for the people who wrote them. */
   readonly extra: Readonly<Record<string, string>>;

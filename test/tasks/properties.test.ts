@@ -88,6 +88,7 @@ const OF_OURS: readonly Written[] = [
   ['ttl', '60', { ttl: 60 }],
   ['max_rows', '1_000', { max_rows: 1000 }],
   ['max_bytes', '2KiB', { max_bytes: 2048 }],
+  ['allow_cut', '1', { allow_cut: true }],
   ['priority', '-1', { priority: -1 }],
 ];
 const tag = fc.constantFrom(...OF_ORIGINAL, ...OF_OURS);
@@ -169,6 +170,7 @@ test('what was written is read: any query, between any comments, with any line e
                 ttl: null,
                 max_rows: null,
                 max_bytes: null,
+                allow_cut: false,
                 priority: null,
                 extra: {},
               },

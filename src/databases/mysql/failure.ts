@@ -48,7 +48,7 @@ export function failureOf(
   const number = errorNumber(error);
   if (number === 0 || !(error instanceof Error)) return connectionFailure(error, database);
   const [code, transient] = kindOf(number, error.message, doing);
-  const message = redact(plainMessage(number, error.message), args, QUOTES);
+  const message = hidden(number, error.message, args);
   // Not the error itself as a cause: its message quotes values.
   return new DatabaseError(code, `${database}: ${message} (error ${number})`, { transient });
 }
@@ -123,9 +123,11 @@ const QUOTES_NAMES: ReadonlySet<number> = new Set([
   ...[1044, 1045, 1048, 1049, 1114, 1130, 1226, 1264, 1290, 1364, 1406, 1698],
 ]);
 
-function plainMessage(number: number, message: string): string {
+/** A message of the server's without the values in it. */
+export function hidden(number: number, message: string, args: readonly unknown[]): string {
   // From the first quote to the last: a value may hold quotes itself.
-  return QUOTES_NAMES.has(number) ? message : message.replace(/'.*'/s, "'…'");
+  const plain = QUOTES_NAMES.has(number) ? message : message.replace(/'.*'/s, "'…'");
+  return redact(plain, args, QUOTES);
 }
 
 /** Codes of the driver for a connection that is gone or never came to be. */

@@ -161,6 +161,8 @@ export class RowsReader<Form extends RowForm> implements Reader {
   #waiter: PromiseWithResolvers<void> | null = null;
   #failure: unknown = null;
   #complete = false;
+  /** How often the server warned, once the rows are complete. */
+  warnings = 0;
   /** Nobody wants the rows any more: what comes is passed over. */
   #discarding = false;
 
@@ -183,6 +185,7 @@ export class RowsReader<Form extends RowForm> implements Reader {
       return false;
     }
     if (first !== EOF || end - start >= 9) throw new ProtocolError('neither a row nor the end of rows');
+    this.warnings = from.readUInt16LE(start + 1);
     return this.#takeEnd(from.readUInt16LE(start + 3));
   }
 

@@ -16,6 +16,7 @@ import {
   TextReader,
 } from './source-readers.ts';
 import { limitOf, offsetOf, ZONES } from './source-settings.ts';
+import { readWarnings, SHOW_WARNINGS, type Warnings } from './source-warnings.ts';
 import { COMMAND, textCommand } from './source-wire.ts';
 
 /** How long ending a query may take with a server that does not answer, ms. */
@@ -47,7 +48,7 @@ export class Session {
   /** Whether the server has been given the statement. */
   #sent = false;
   #zones = '';
-  #rows: Pick<RowsReader<RowForm>, 'next' | 'discard'> | null = null;
+  #rows: Pick<RowsReader<RowForm>, 'next' | 'discard' | 'warnings'> | null = null;
   #over: Promise<void> | null = null;
   readonly #onAbort = () => void this.stop();
 
@@ -119,9 +120,9 @@ export class Session {
 
   /**
    * The rows until the server says that they are complete; throws what it says otherwise. `zoned`: values depend on
-   * the session's time zone being still the same.
+   * the session's time zone being still the same. What `onWarnings` throws ends the rows as a failure.
    */
-  async *rows(zoned: boolean): AsyncGenerator<Chunk, void, void> {
+  async *rows(zoned: boolean, onWarnings: (warnings: Warnings) => void): AsyncGenerator<Chunk, void, void> {
     const rows = this.#rows;
     if (rows === null) throw new Error('nothing was executed');
     try {
@@ -129,6 +130,9 @@ export class Session {
         const chunks = await this.#orAbort(rows.next());
         if (chunks === null) break;
         yield* chunks;
+      }
+      if (rows.warnings > 0) {
+        onWarnings(readWarnings(rows.warnings, await this.#ask(SHOW_WARNINGS)));
       }
       if (zoned) await this.#checkZones();
       this.finish();
@@ -183,11 +187,15 @@ export class Session {
   }
 
   async #checkZones(): Promise<void> {
-    const zones = new TextReader();
-    this.#member.wire.send([textCommand(COMMAND.query, ZONES), zones]);
-    const [[zone, system] = []] = await this.#orAbort(zones.answer);
+    const [[zone, system] = []] = await this.#ask(ZONES);
     if (`${zone} ${system}` === this.#zones) return;
     throw new Error('the query changed the time zone of its session');
+  }
+
+  async #ask(sql: string): Promise<(string | null)[][]> {
+    const reader = new TextReader();
+    this.#member.wire.send([textCommand(COMMAND.query, sql), reader]);
+    return this.#orAbort(reader.answer);
   }
 
   async #orAbort<T>(promise: Promise<T>): Promise<T> {

@@ -11,6 +11,9 @@ const NET_WRITE_TIMEOUT_S = 3_600;
 /** None: a server's own would cut every result without a word. */
 const SELECT_LIMIT = 'sql_select_limit = 18446744073709551615';
 
+/** As many warnings as MySQL keeps; there it is not everybody's to set, and MariaDB keeps 64. */
+const WARNINGS = '/*M! max_error_count = GREATEST(@@SESSION.max_error_count, 1024), */';
+
 /**
  * Statements that make a session what it must be, after a login and after a reset. `account_limit` is the seconds that
  * MariaDB gives the account's statements (MAX_STATEMENT_TIME): it sets them at a login alone, and a reset lifts them.
@@ -23,7 +26,7 @@ export function settings(
   const names = `NAMES utf8mb4${collation === null ? '' : ` COLLATE ${quoteName(collation)}`}`;
   const limit = account_limit === null ? [] : [`max_statement_time = ${Number(account_limit)}`];
   return [
-    `SET ${[names, ...limit, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, SELECT_LIMIT, ...values].join(', ')}`,
+    `SET ${WARNINGS} ${[names, ...limit, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, SELECT_LIMIT, ...values].join(', ')}`,
     'SET SESSION TRANSACTION READ ONLY',
   ];
 }

@@ -27,6 +27,7 @@ import { type Member, Pool } from './source-pool.ts';
 import { BinaryRows } from './source-rows.ts';
 import { type Prepared, Session } from './source-session.ts';
 import { checkStatement } from './source-statement.ts';
+import { cutBy, summary, type Warnings } from './source-warnings.ts';
 
 export interface MysqlSourceOptions {
   /** The source's name in the configuration; errors call it `db "name"`. */
@@ -76,7 +77,7 @@ class MysqlSource implements Source {
 
   async query(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
     checkStatement(sql, this.#database);
-    const { signal, owner, accept, timeout_ms, onColumns } = options;
+    const { signal, owner, accept, timeout_ms, allow_cut = false, onColumns } = options;
     const encoding = ENCODINGS.find((each) => accept.some((offer) => offer.encoding === each));
     if (encoding === undefined) {
       throw new DatabaseError('query_failed', `${this.#database} has no encoding that is accepted`);
@@ -93,7 +94,14 @@ class MysqlSource implements Source {
         const writer = encoding === 'pg-binary' ? new PgBinaryWriter(columns.length) : new CopyTextWriter();
         return new BinaryRows(definitions, columns, writer, statement);
       });
-      return this.#resultSet(session, rows, encoding, failing);
+      const told: string[] = [];
+      const onWarnings = (warnings: Warnings) => {
+        const cut = allow_cut ? null : cutBy(warnings, sql, args);
+        if (cut !== null) throw this.#invalid('query_failed', cut);
+        told.push(...summary(warnings, args));
+      };
+      const chunks = this.#chunks(session, rows, onWarnings, failing);
+      return this.#resultSet(session, rows, encoding, chunks, told);
     });
   }
 
@@ -141,15 +149,21 @@ class MysqlSource implements Source {
     }
   }
 
-  #resultSet(session: Session, rows: BinaryRows, encoding: Encoding, failing: Failing): ResultSet {
+  /** `told` has the server's warnings once the chunks have ended. */
+  #resultSet(
+    session: Session,
+    rows: BinaryRows,
+    encoding: Encoding,
+    chunks: AsyncIterable<Chunk>,
+    told: readonly string[],
+  ): ResultSet {
     const { columns } = rows;
-    const chunks = this.#chunks(session, rows, failing);
     const body: Body =
       encoding === 'rows' ? { encoding, batches: decodeRows(chunks, columns) } : { encoding, chunks };
     return {
       columns,
       body,
-      warnings: () => warningsOf(rows),
+      warnings: () => [...warningsOf(rows), ...told],
       [Symbol.asyncDispose]: () => session.stop(),
     };
   }
@@ -157,10 +171,14 @@ class MysqlSource implements Source {
   async *#chunks(
     session: Session,
     { columns }: BinaryRows,
+    onWarnings: (warnings: Warnings) => void,
     failing: Failing,
   ): AsyncGenerator<Chunk, void, void> {
     try {
-      yield* session.rows(columns.some(({ type }) => type === 'TIMESTAMPTZ'));
+      yield* session.rows(
+        columns.some(({ type }) => type === 'TIMESTAMPTZ'),
+        onWarnings,
+      );
     } catch (error) {
       throw this.#translated(error, failing);
     }
