@@ -21,10 +21,15 @@ export interface Pooler {
 }
 
 /**
- * Starts one in transaction mode: a session of the server is handed to each transaction, `sessions` of them in all.
- * `folder` is an empty one of its own. It takes a moment to listen.
+ * Starts one, by default in transaction mode: a session of the server is handed to each transaction, `sessions` of them
+ * in all. `folder` is an empty one of its own. It takes a moment to listen.
  */
-export async function startPgbouncer(folder: string, server: string, sessions: number): Promise<Pooler> {
+export async function startPgbouncer(
+  folder: string,
+  server: string,
+  sessions: number,
+  mode: 'transaction' | 'session' | 'statement' = 'transaction',
+): Promise<Pooler> {
   // It refuses to be root.
   const as = account(['postgres']);
   const url = new URL(server);
@@ -45,7 +50,7 @@ listen_port = ${port}
 unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = ${users}
-pool_mode = transaction
+pool_mode = ${mode}
 default_pool_size = ${sessions}
 max_client_conn = 200
 `,

@@ -1,43 +1,25 @@
 /** The store behind a pooler that hands each transaction to another session. */
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { PGBOUNCER, startPgbouncer } from '../../scripts/services/pgbouncer.ts';
 import { openPostgresStore, type PostgresStoreOptions } from '../../src/queue/stores/postgres.ts';
-import { afterOthers } from '../support/scope.ts';
+import { noPgbouncer, pooled } from '../support/pgbouncer.ts';
 import { execute, freshDatabase, servers } from '../support/services.ts';
 import { until } from '../support/until.ts';
 import { ids, listen, newJob, range } from './conformance/subject.ts';
 
 const server = servers('postgres').at(-1);
 assert.ok(server);
-const missing = process.env[PGBOUNCER.variable] ?? 'it is not on this machine';
-const skip = server.skip || (PGBOUNCER.find() === null ? `missing: pgbouncer: ${missing}` : false);
+const skip = server.skip || noPgbouncer();
 
 async function setUp(t: TestContext) {
   assert.ok(server);
   const direct = await freshDatabase(t, server);
-  const folder = mkdtempSync(join(tmpdir(), 'dungbeetle-pgbouncer-'));
-  // Whom it runs as has to get in.
-  chmodSync(folder, 0o711);
   // Two sessions for all: a transaction seldom gets the one before.
-  const pooler = await startPgbouncer(join(folder, 'pgbouncer'), direct, 2);
-  afterOthers(t, async () => {
-    await pooler.stop();
-    rmSync(folder, { recursive: true, force: true });
-  });
-  await until('the pooler answers', () =>
-    execute(pooler.dsn, 'SELECT 1').then(
-      () => true,
-      () => false,
-    ),
-  );
+  const dsn = await pooled(t, direct, 2);
   const warnings: string[] = [];
   const open = async (options: Partial<PostgresStoreOptions> = {}) => {
     const onWarning = (message: string) => void warnings.push(message);
-    const store = await openPostgresStore({ dsn: pooler.dsn, onWarning, ...options });
+    const store = await openPostgresStore({ dsn, onWarning, ...options });
     t.after(() => store.close());
     return store;
   };

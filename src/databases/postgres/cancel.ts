@@ -34,12 +34,12 @@ export async function requestCancel(backend: Backend, deadline_ms: number): Prom
 }
 
 /**
- * Terminates a backend if it is still the one with this application_name, on the one server that has it. Throws what
- * `connect` throws.
+ * Terminates a backend if it is still the one with this application_name, on the one server that has it. `pid` null:
+ * whichever has that name, where a pooler hides which one it is. Throws what `connect` throws.
  */
 export async function terminate(
   options: ConnectOptions,
-  { pid, host, port }: Omit<Backend, 'secret'>,
+  { pid, host, port }: Pick<Backend, 'host' | 'port'> & { readonly pid: number | null },
   application_name: string,
 ): Promise<void> {
   const config = { ...options.config, servers: [{ host, port }], target: 'any' as const };
@@ -52,7 +52,7 @@ export async function terminate(
 }
 
 /** Terminates a backend if it is still the one with this application_name. */
-export function terminating(pid: number, application_name: string): string {
+export function terminating(pid: number | null, application_name: string): string {
   return `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-    WHERE pid = ${pid} AND application_name = ${quoteLiteral(application_name)}`;
+    WHERE ${pid === null ? 'usename = session_user' : `pid = ${pid}`} AND application_name = ${quoteLiteral(application_name)}`;
 }

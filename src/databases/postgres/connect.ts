@@ -4,7 +4,8 @@ import pg from 'pg';
 import type { PostgresConfig } from '../../util/postgres/dsn.ts';
 import { checkTarget, clientOptions, login, reach, type Try } from '../../util/postgres/ways.ts';
 import { sqlState } from './failure.ts';
-import { quoteLiteral, quoteName } from './quote.ts';
+import { sharesSessions } from './pooler.ts';
+import { type Settings, setting } from './settings.ts';
 
 export interface ConnectOptions {
   readonly config: PostgresConfig;
@@ -12,34 +13,29 @@ export interface ConnectOptions {
   readonly connect_timeout_ms: number;
   /** Shown in pg_stat_activity; the DSN's own goes before it. */
   readonly application_name?: string;
-  /** Run-time parameters set on the session, beside those of `EXACT` and the DSN's. */
-  readonly settings?: Readonly<Record<string, string>>;
+  /**
+   * Set on the session, beside what makes values exact and what the DSN asks for: for who relies on the session, which
+   * no pooler may share. Absent: nothing is relied upon but what a transaction sets for itself.
+   */
+  readonly settings?: Settings;
   readonly signal?: AbortSignal;
 }
-
-/**
- * Values as they are, whatever the server, the database or the role have set: floats in their shortest exact form,
- * ISO dates (the order in which the server reads ambiguous ones stays), plain intervals, \x bytes.
- */
-const EXACT: Readonly<Record<string, string>> = {
-  client_encoding: 'UTF8',
-  extra_float_digits: '3',
-  DateStyle: 'ISO',
-  IntervalStyle: 'postgres',
-  bytea_output: 'hex',
-};
 
 /**
  * For sessions that write: none outlives its client for long. One that waits for a lock gives up, one whose
  * client is silent inside a transaction is ended, one whose client's machine is gone hears of it in half a minute.
  */
-export const MORTAL: Readonly<Record<string, string>> = {
+export const MORTAL: Settings = {
   lock_timeout: '5s',
   idle_in_transaction_session_timeout: '60s',
+  tcp_user_timeout: '30s',
+};
+
+/** A connection whose other end is gone, machine and all, is noticed in half a minute. */
+const WATCHED: Settings = {
   tcp_keepalives_idle: '15',
   tcp_keepalives_interval: '5',
   tcp_keepalives_count: '3',
-  tcp_user_timeout: '30s',
 };
 
 /** The server looks this often whether the client of a running statement is still there (from 14 on). */
@@ -84,6 +80,8 @@ export interface SessionId {
   readonly started: string;
   /** The server's major version. */
   readonly version: number;
+  /** A pooler is in between: it may lend the session to others, too. */
+  readonly isPooled: boolean;
 }
 
 const sessions = new WeakMap<pg.Client, SessionId>();
@@ -109,7 +107,70 @@ export function socketOf(client: pg.Client): Socket {
   return client.connection.stream as Socket;
 }
 
+/** The process of the server and its secret, for a CancelRequest; a pooler makes up its own. */
+export function backendKey(client: pg.Client): { readonly pid: number; readonly secret: number } {
+  // pg keeps both on the client, undeclared.
+  const { processID, secretKey } = client as pg.Client & { processID: number; secretKey: number };
+  return { pid: processID, secret: secretKey };
+}
+
+/** Poolers that were found to give each of their clients a session of its own. */
+const trusted = new WeakSet<PostgresConfig>();
+
 async function open(options: ConnectOptions, one: Try): Promise<pg.Client> {
+  const { config, settings } = options;
+  const { signal } = one;
+  const client = await enter(options, one);
+  const abort = () => destroy(client);
+  signal.addEventListener('abort', abort);
+  try {
+    if (signal.aborted) throw signal.reason;
+    // pg gives the results of several statements as a list.
+    const answers = [await client.query<{ pid: number; started: string }>(asOurselves(WHO_AM_I))].flat();
+    const { pid = 0, started = '' } = answers.flatMap(({ rows }) => rows)[0] ?? {};
+    const isPooled = pid !== backendKey(client).pid;
+    const version = versions.get(client) ?? 0;
+    sessions.set(client, { pid, started, version, isPooled });
+    if (isPooled) await checkTransactions(client);
+    if (isPooled && settings !== undefined && !trusted.has(config)) {
+      const second = await enter(options, one);
+      try {
+        if (await sharesSessions(client, second)) throw new Error(SHARED);
+      } finally {
+        destroy(second);
+      }
+      trusted.add(config);
+    }
+    if (settings !== undefined) await client.query(setting(config.settings, settings, 'session'));
+    if (!isPooled) await watch(client, version);
+    if (signal.aborted) throw signal.reason;
+    return client;
+  } catch (error) {
+    destroy(client);
+    if (signal.aborted) throw signal.reason;
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+const SHARED =
+  'it is behind a connection pooler that gives each transaction another session, and tables are written over sessions of their own: let the DSN name the server itself, or a pool in session mode';
+
+/** A pooler in statement mode has no transactions. */
+async function checkTransactions(client: pg.Client): Promise<void> {
+  try {
+    await client.query('BEGIN');
+    await client.query('ROLLBACK');
+  } catch (error) {
+    if (!(error instanceof Error) || !/statement pooling/.test(error.message)) throw error;
+    throw new Error(`${error.message}: set the pooler's pool_mode to "transaction" or "session"`);
+  }
+}
+
+const versions = new WeakMap<pg.Client, number>();
+
+async function enter(options: ConnectOptions, one: Try): Promise<pg.Client> {
   const { config } = options;
   const { target, signal } = one;
   const application_name = config.application_name ?? options.application_name;
@@ -123,9 +184,10 @@ async function open(options: ConnectOptions, one: Try): Promise<pg.Client> {
     // Without a listener it would end the process. Whoever waits for an answer gets the error as its answer, and
     // 'end' follows for the others.
   });
-  let version = 0;
   client.connection.on('parameterStatus', (status: { parameterName: string; parameterValue: string }) => {
-    if (status.parameterName === 'server_version') version = Number.parseInt(status.parameterValue, 10);
+    if (status.parameterName === 'server_version') {
+      versions.set(client, Number.parseInt(status.parameterValue, 10));
+    }
   });
   const abort = () => destroy(client);
   signal.addEventListener('abort', abort);
@@ -133,12 +195,6 @@ async function open(options: ConnectOptions, one: Try): Promise<pg.Client> {
     if (signal.aborted) throw signal.reason;
     await login(client, config);
     await checkTarget(client, target);
-    await client.query(setting({ ...EXACT, ...options.settings, ...config.settings }));
-    // pg gives the results of several statements as a list.
-    const answers = [await client.query<{ pid: number; started: string }>(asOurselves(WHO_AM_I))].flat();
-    const { pid = 0, started = '' } = answers.flatMap(({ rows }) => rows)[0] ?? {};
-    sessions.set(client, { pid, started, version });
-    if (options.settings !== undefined && version >= 14) await checkClient(client);
     if (signal.aborted) throw signal.reason;
     return client;
   } catch (error) {
@@ -150,24 +206,11 @@ async function open(options: ConnectOptions, one: Try): Promise<pg.Client> {
   }
 }
 
-function setting(settings: Readonly<Record<string, string>>): string {
-  return Object.entries(settings)
-    .map(([name, value]) => `SET ${name.split('.').map(quoteName).join('.')} = ${settingValue(name, value)}`)
-    .join('; ');
-}
-
-/** A list stays a list: SET search_path = 'a, b' would be one schema of that name. */
-function settingValue(name: string, value: string): string {
-  if (name.toLowerCase() !== 'search_path') return quoteLiteral(value);
-  return value
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '')
-    .map((part) => (/^".*"$/.test(part) ? part : quoteLiteral(part)))
-    .join(', ');
-}
-
-async function checkClient(client: pg.Client): Promise<void> {
+/** Has the server notice when we are gone. Of a pooler it would be the pooler that it watches, and for others too. */
+async function watch(client: pg.Client, version: number): Promise<void> {
+  const watched = Object.entries(WATCHED).map(([name, value]) => `SET ${name} = ${value}`);
+  await client.query(watched.join('; '));
+  if (version < 14) return;
   try {
     await client.query(`SET client_connection_check_interval = '${CLIENT_CHECK}'`);
   } catch (error) {

@@ -2,6 +2,9 @@
 import { digest } from '../../util/digest.ts';
 import type { Owner } from '../database.ts';
 
+/** The application_name of what is no job's. */
+export const DESK = 'dungbeetle';
+
 /** Postgres cuts an application_name here (NAMEDATALEN - 1). */
 const MOST_BYTES = 63;
 

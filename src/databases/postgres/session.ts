@@ -6,12 +6,13 @@ import type { Argument, Chunk, Owner, QueryOptions } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { requestCancel, terminate, terminating } from './cancel.ts';
 import type { Described } from './columns.ts';
-import { asOurselves, type ConnectOptions } from './connect.ts';
-import { isPredecessor, markerPrefix } from './marker.ts';
+import { asOurselves, backendKey, type ConnectOptions, sessionOf } from './connect.ts';
+import { DESK, isPredecessor, markerPrefix } from './marker.ts';
 import { bindMessage, readDescription, readError, readParameters, readTuples } from './messages.ts';
 import type { Pool } from './pool.ts';
 import { quoteLiteral } from './quote.ts';
-import { type Arrival, backendKey, isMessage, MESSAGE, type Message, type RowForm, Wire } from './wire.ts';
+import { beginning } from './settings.ts';
+import { type Arrival, isMessage, MESSAGE, type Message, type RowForm, Wire } from './wire.ts';
 
 /** How long the server may take to end a cancelled query before its backend is terminated, ms. */
 const CANCEL_MS = 700;
@@ -136,16 +137,14 @@ export class Session {
     return false;
   }
 
+  /** All that the query relies on: between us and the server may be a pooler that has lent the session to others. */
   #beginning({ timeout_ms }: TimeLimit): readonly string[] {
-    return [
-      'BEGIN TRANSACTION READ ONLY',
-      `SET LOCAL application_name = ${quoteLiteral(this.#mark)}`,
-      ...(timeout_ms === undefined || timeout_ms === null
-        ? []
-        : [
-            `SET LOCAL statement_timeout = ${Math.min(Math.ceil(timeout_ms) + TIMEOUT_SLACK_MS, 2 ** 31 - 1)}`,
-          ]),
-    ];
+    const { settings } = this.#options.connect.config;
+    const limit =
+      timeout_ms === undefined || timeout_ms === null
+        ? {}
+        : { statement_timeout: `${Math.min(Math.ceil(timeout_ms) + TIMEOUT_SLACK_MS, 2 ** 31 - 1)}ms` };
+    return beginning(settings, { application_name: this.#mark, ...limit });
   }
 
   /**
@@ -264,7 +263,10 @@ export class Session {
         await requestCancel(backend, ENDING_MS);
         const ended = await within(CANCEL_MS, drained);
         // Behind a pooler, or in a function that holds interrupts off, a cancel may not be heard.
-        if (!ended) await terminate(quickly(connect), backend, this.#mark);
+        const { pid, isPooled } = sessionOf(this.#client);
+        if (!ended && !(isPooled && this.#mark === DESK)) {
+          await terminate(quickly(connect), { pid: isPooled ? null : pid, host, port }, this.#mark);
+        }
       }
     } catch {
       // The server cannot be reached. It ends the session itself when it finds its client gone, and the next

@@ -21,7 +21,7 @@ import { binaryRequest, columnsOf, type Described, textRequest } from './columns
 import type { ConnectOptions } from './connect.ts';
 import { CopyTextForm } from './copy-text-form.ts';
 import { failureOf, isConnectionError, sqlState } from './failure.ts';
-import { marker } from './marker.ts';
+import { DESK, marker } from './marker.ts';
 import { Pool } from './pool.ts';
 import { type KnownStatement, Session } from './session.ts';
 import { checkText, withoutEnd } from './statement.ts';
@@ -36,9 +36,6 @@ export interface PostgresSourceOptions {
   readonly max_idle: number;
   readonly connect_timeout_ms: number;
 }
-
-/** A connection whose other end is gone, machine and all, is noticed in half a minute. */
-const SETTINGS = { tcp_keepalives_idle: '15', tcp_keepalives_interval: '5', tcp_keepalives_count: '3' };
 
 /** Connects to nothing yet: a database that is away is told by `ping` and by queries. Throws if the DSN is none. */
 export async function openPostgresSource(options: PostgresSourceOptions): Promise<Source> {
@@ -64,8 +61,7 @@ export class PostgresSource implements Source {
     this.#connect = {
       config: clientConfig(dsn),
       connect_timeout_ms,
-      application_name: 'dungbeetle',
-      settings: SETTINGS,
+      application_name: DESK,
     };
     this.#queries = new Pool({ ...this.#connect, max_active, max_idle });
     this.#desk = new Pool({ ...this.#connect, max_active: 1, max_idle: 1 });
@@ -251,8 +247,6 @@ interface Failing {
   readonly args?: readonly Argument[];
 }
 
-/** The application_name of what is no job's. */
-const DESK = 'dungbeetle';
 const SYNTAX_ERROR = '42601';
 const NOT_SUPPORTED = '0A000';
 /** Types with lower oids are the server's own. */

@@ -231,13 +231,6 @@ export class Wire {
   }
 }
 
-/** The process of the server and its secret, for a CancelRequest. */
-export function backendKey(client: Client): { readonly pid: number; readonly secret: number } {
-  // pg keeps both on the client, undeclared.
-  const { processID, secretKey } = client as Client & { processID: number; secretKey: number };
-  return { pid: processID, secret: secretKey };
-}
-
 function sizeOf(arrival: Arrival): number {
   return isMessage(arrival) ? arrival.body.length : arrival.data.length;
 }

@@ -9,6 +9,7 @@
  * reads besides are not looked at: a server that runs other people's reports must not pick up a login
  * that nobody wrote into its configuration.
  */
+import { settingsOfOptions } from './options.ts';
 import { fromVendors, instead } from './vendors.ts';
 
 const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
@@ -50,6 +51,7 @@ export interface PostgresConfig {
   readonly database: string;
   readonly password: () => string;
   readonly application_name?: string;
+  /** What of `options` is no setting. */
   readonly options?: string;
   /** Whether the login must be tied to the TLS connection (SCRAM-SHA-256-PLUS), may be, or is not. */
   readonly channel_binding: 'disable' | 'prefer' | 'require';
@@ -129,6 +131,7 @@ export function clientConfig(dsn: string, { writes = false } = {}): PostgresConf
   const application_name = given.get('application_name') ?? given.get('fallback_application_name');
   const password = given.get('password') ?? '';
   const options = given.get('options');
+  const set = options === undefined ? {} : settingsOfOptions(options);
   const seconds = wholeNumber(given, 'connect_timeout', 0, 2 ** 31 - 1) ?? 0;
   const tls = tlsOptions(given);
   const channel_binding = oneOf(given, 'channel_binding', ['disable', 'prefer', 'require'], 'disable');
@@ -149,11 +152,14 @@ export function clientConfig(dsn: string, { writes = false } = {}): PostgresConf
     // A function, because for an empty password pg goes on to look into PGPASSWORD and ~/.pgpass.
     password: () => password,
     ...(application_name === undefined ? {} : { application_name }),
-    ...(options === undefined ? {} : { options }),
+    ...(options === undefined || set !== null ? {} : { options }),
     channel_binding,
     tls,
     connect_timeout_ms: seconds === 0 ? null : seconds * 1000,
-    settings: Object.fromEntries([...given].filter(([keyword]) => KEYWORDS[keyword] === undefined)),
+    settings: {
+      ...set,
+      ...Object.fromEntries([...given].filter(([keyword]) => KEYWORDS[keyword] === undefined)),
+    },
   };
 }
 

@@ -263,7 +263,8 @@ for (const server of servers('postgres')) {
     assert.ok(closed !== null && typeof closed !== 'string');
     await new Promise((resolve) => refusing.close(resolve));
 
-    const { host, username, password, pathname } = new URL(await freshDatabase(t, server));
+    const dsn = await freshDatabase(t, server);
+    const { host, username, password, pathname } = new URL(dsn);
     const at = (hosts: readonly string[], parameters: string) =>
       clientConfig(`postgres://${username}:${password}@${hosts.join(',')}${pathname}?${parameters}`);
     const away = `127.0.0.1:${closed.port}`;
@@ -294,11 +295,8 @@ for (const server of servers('postgres')) {
       connect_timeout_ms: 5_000,
     });
     await preferring.end();
-    const reader = encodeURIComponent('-c default_transaction_read_only=on');
-    assert.match(
-      await refused([host], `target_session_attrs=read-write&options=${reader}`),
-      /it is read-only/,
-    );
+    await execute(dsn, `ALTER DATABASE "${pathname.slice(1)}" SET default_transaction_read_only = on`);
+    assert.match(await refused([host], 'target_session_attrs=read-write'), /it is read-only/);
     // A refused login is not passed over, as it may tell of an attack.
     const [wrong] = [at([host, host], 'sslmode=disable')].map((one) => ({ ...one, password: () => 'x' }));
     assert.ok(wrong !== undefined);

@@ -42,8 +42,23 @@ test('what else a DSN can say', () => {
   );
   assert.deepEqual(
     [config.connect_timeout_ms, config.application_name, config.options, config.settings],
-    [3000, 'reports', '-c jit=off', { search_path: 'a,b' }],
+    [3000, 'reports', undefined, { jit: 'off', search_path: 'a,b' }],
   );
+  // Of the command line only settings are understood: all else is left to the server.
+  for (const [options, settings] of [
+    [
+      String.raw`-c search_path=a\ b,c --enable-seqscan=off  -cTimeZone=UTC`,
+      { search_path: 'a b,c', enable_seqscan: 'off', TimeZone: 'UTC' },
+    ],
+    ['-c jit=off -P', null],
+    ['-c jit', null],
+  ] as const) {
+    const read = clientConfig(`user=u options='${options.replaceAll('\\', '\\\\')}'`);
+    assert.deepEqual(
+      [read.options, read.settings],
+      settings === null ? [options, {}] : [undefined, settings],
+    );
+  }
   assert.equal(clientConfig('user=u connect_timeout=0').connect_timeout_ms, null);
   assert.deepEqual(clientConfig('user=u sslmode=verify-full sslrootcert=/ca sslcert=/c sslkey=/k').tls, {
     mode: 'verify-full',
