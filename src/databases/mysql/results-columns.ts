@@ -1,5 +1,6 @@
 /** What column a result column becomes on MySQL and MariaDB, and what a table of them can hold. */
 import type { Column, ColumnType, ResultColumn } from '../database.ts';
+import { quoteName } from './quote.ts';
 import { columnNames } from './results-names.ts';
 
 /** What the servers differ in, as far as a result table's columns go. */
@@ -7,6 +8,8 @@ export interface Flavor {
   readonly mariadb: boolean;
   /** A binary collation of utf8mb4 in which "a" and "a " differ, where the server has one. */
   readonly collation: string;
+  /** Whether the server refuses a table without a primary key, or gives it one under a name that a query may use. */
+  readonly keyed: boolean;
 }
 
 /** How a field of the copy-text encoding gets into its column. */
@@ -25,6 +28,9 @@ const MOST_ROW_BYTES = 65_535;
 const MOST_PAGE_BYTES = 8_125;
 /** Header, row id, transaction id and roll pointer of a row. */
 const PAGE_OVERHEAD = 24;
+/** A primary key of our own takes the place of the row id, which has six bytes. */
+const KEY_BYTES = 8;
+const ROW_ID_BYTES = 6;
 /** What InnoDB counts for a value that can be moved out of the page, with its length. */
 const MARIADB_LONG_BYTES = 21;
 const MYSQL_LONG_BYTES = 41;
@@ -48,16 +54,16 @@ export function planColumns(
 }
 
 /** Why no table can have such columns, null if one can. */
-export function unfitColumns(columns: readonly PlannedColumn[], mariadb: boolean): string | null {
-  const long = mariadb ? MARIADB_LONG_BYTES : MYSQL_LONG_BYTES;
+export function unfitColumns(columns: readonly PlannedColumn[], { mariadb, keyed }: Flavor): string | null {
   const count = columns.length;
+  const most = keyed ? MOST_COLUMNS - 1 : MOST_COLUMNS;
   if (count === 0) return 'the result has no columns, a MySQL table has at least one';
-  if (count > MOST_COLUMNS) return `the result has ${count} columns, an InnoDB table at most ${MOST_COLUMNS}`;
+  if (count > most) return `the result has ${count} columns, an InnoDB table at most ${most}`;
   const nulls = Math.ceil(count / 8);
-  let row = nulls;
-  let page = PAGE_OVERHEAD + nulls;
+  let row = nulls + (keyed ? KEY_BYTES : 0);
+  let page = PAGE_OVERHEAD + nulls + (keyed ? KEY_BYTES - ROW_ID_BYTES : 0);
   for (const { type } of columns) {
-    const size = sizeOf(type, long);
+    const size = sizeOf(type, mariadb);
     row += size.row;
     page += size.page;
   }
@@ -65,9 +71,21 @@ export function unfitColumns(columns: readonly PlannedColumn[], mariadb: boolean
     return `the result's ${count} columns take ${row} bytes in a row, a MySQL table has at most ${MOST_ROW_BYTES}`;
   }
   if (page > MOST_PAGE_BYTES) {
-    return `the result's ${count} columns take ${page} bytes in InnoDB's page, which has ${MOST_PAGE_BYTES} for a row (${long} for a text, 8 for a number)`;
+    return `the result's ${count} columns take ${page} bytes in InnoDB's page, which has ${MOST_PAGE_BYTES} for a row (${mariadb ? MARIADB_LONG_BYTES : MYSQL_LONG_BYTES} for a text, 8 for a number)`;
   }
   return null;
+}
+
+/** What a primary key of ours is called, unless the query has a column of that name. */
+const KEY = 'dungbeetle_row';
+
+/**
+ * A primary key that `SELECT *` does not show and that keeps the order in which rows are written, as CREATE TABLE has it;
+ * its name is none of the columns'.
+ */
+export function keyDefinition(columns: readonly PlannedColumn[]): string {
+  const name = columnNames([...columns.map((column) => column.name), KEY]).at(-1) ?? KEY;
+  return `${quoteName(name)} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY`;
 }
 
 /** A column as CREATE TABLE has it, but for its name. */
@@ -154,7 +172,7 @@ const SIZES: Readonly<Record<string, number>> = {
 };
 
 /** The most bytes a column takes in a row and of InnoDB's page. */
-function sizeOf(type: string, long: number): { readonly row: number; readonly page: number } {
+function sizeOf(type: string, mariadb: boolean): { readonly row: number; readonly page: number } {
   const [, word = '', first = '0', second = '0'] =
     /^(\w+)(?:\((\d+)(?:,(\d+))?\))?/.exec(type.toLowerCase()) ?? [];
   const fixed =
@@ -164,12 +182,12 @@ function sizeOf(type: string, long: number): { readonly row: number; readonly pa
   if (fixed !== undefined) return { row: fixed, page: fixed };
   if (/char|binary/.test(word)) {
     const most = Number(first) * (word.endsWith('char') ? 4 : 1);
-    return {
-      row: most + (most > 255 ? 2 : 1),
-      page: most > 255 ? long : most + 1,
-    };
+    const row = most + (most > 255 ? 2 : 1);
+    // MySQL moves any value out of the page that is longer than what stays there, MariaDB those of long columns alone.
+    if (mariadb) return { row, page: most > 255 ? MARIADB_LONG_BYTES : most + 1 };
+    return { row, page: word === 'binary' ? most : Math.min(most + 1, MYSQL_LONG_BYTES) };
   }
-  return { row: 12, page: long };
+  return { row: 12, page: mariadb ? MARIADB_LONG_BYTES : MYSQL_LONG_BYTES };
 }
 
 /** Nine digits take four bytes: https://dev.mysql.com/doc/refman/8.4/en/precision-math-decimal-characteristics.html */

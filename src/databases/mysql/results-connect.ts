@@ -23,7 +23,7 @@ export function connector(dsn: string, connect_timeout_ms: number, database: str
     const abort = () => destroy(connection);
     signal?.addEventListener('abort', abort, { once: true });
     try {
-      return await Session.of(connection, database, isAlive);
+      return await Session.of(connection, database, isAlive, config.settings);
     } catch (error) {
       signal?.throwIfAborted();
       throw error;

@@ -60,7 +60,7 @@ import {
   tableOf,
   transact,
 } from './results-catalog.ts';
-import { columnDefinition, type PlannedColumn } from './results-columns.ts';
+import { columnDefinition, keyDefinition, type PlannedColumn } from './results-columns.ts';
 import { resultTableNames } from './results-names.ts';
 import { ER, errorNumber, type Session } from './results-session.ts';
 
@@ -113,7 +113,8 @@ export function fenced(database: string): DatabaseError {
 
 /**
  * Step 2, but for the rows. Without a primary key InnoDB numbers rows as they come and keeps them in that order, so
- * that a plain SELECT gives them back in the query's. SQL promises no such thing: who depends on it sorts.
+ * that a plain SELECT gives them back in the query's; where the server demands a key, ours does the same. SQL promises
+ * no such thing: who depends on it sorts.
  */
 export async function createStaging(
   db: Session,
@@ -122,6 +123,7 @@ export async function createStaging(
   columns: readonly PlannedColumn[],
 ): Promise<void> {
   const defined = columns.map(({ name, type }) => `${quoteName(name)} ${columnDefinition(type, db.flavor)}`);
+  if (db.flavor.keyed) defined.push(keyDefinition(columns));
   await db.run(
     `CREATE TABLE ${quoteName(stagingName(token))} (${defined.join(', ')}) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE ${db.flavor.collation} COMMENT = ${comment(identityComment(token, owner))}`,
   );
@@ -428,7 +430,7 @@ export async function dropPublished(
   const token = newToken();
   if (exists) {
     await db.run(
-      `CREATE TABLE ${quoteName(stagingName(token))} (unused TINYINT) ENGINE = InnoDB COMMENT = ${comment(`dungbeetle drop ${job_id}`)}`,
+      `CREATE TABLE ${quoteName(stagingName(token))} (unused TINYINT NOT NULL PRIMARY KEY) ENGINE = InnoDB COMMENT = ${comment(`dungbeetle drop ${job_id}`)}`,
     );
   }
   for (;;) {

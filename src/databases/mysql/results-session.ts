@@ -2,6 +2,8 @@
 import type { Readable } from 'node:stream';
 import type { Connection, ResultSetHeader } from 'mysql2';
 import { destroy } from './connect.ts';
+import type { MysqlConfig } from './dsn.ts';
+import { assignments } from './dsn-settings.ts';
 import { errorNumber as errorNumberOf, isConnectionError } from './failure.ts';
 import type { Flavor } from './results-columns.ts';
 
@@ -48,19 +50,26 @@ const BRIEF_LOCK_S = 1;
  * Strict, so that what does not fit is an error or a warning and never a silent change; English, so that
  * warnings can be understood; UTC. Locks of tables are waited for: others may be making our own, a backup may hold
  * all of them for a moment, and what fails at that is a whole report. A server that counts no notes would keep
- * quiet about rounded decimals. MariaDB ends any statement after a time that an administrator may have set, but a
- * load takes as long as it takes.
+ * quiet about rounded decimals. MariaDB ends any statement, MySQL any SELECT, after a time that an administrator may
+ * have set, but a load takes as long as it takes. What a server of today's kind lets no ordinary account set is not
+ * here: MySQL's max_error_count, which says how many warnings are kept in words, and not whether they are counted.
  */
 const SETTINGS = `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION',
   time_zone = '+00:00', lc_messages = 'en_US', autocommit = 1, wait_timeout = ${PATIENT_S}, lock_wait_timeout = ${LOCK_S}, innodb_lock_wait_timeout = 5,
-  net_read_timeout = ${PATIENT_S}, net_write_timeout = 600, sql_notes = 1, max_error_count = 64,
-  sql_select_limit = 18446744073709551615
-  /*M!100101 , max_statement_time = 0 */`;
+  net_read_timeout = ${PATIENT_S}, net_write_timeout = 600, sql_notes = 1, sql_select_limit = 18446744073709551615
+  /*M!100101 , max_error_count = 64, max_statement_time = 0 */ /*!50708 , max_execution_time = 0 */`;
 
 /** Of the collations the best first: the last one pads, it takes "a" and "a " for equal, but old servers have no other. */
 const FACTS = `SELECT VERSION() AS version, @@GLOBAL.local_infile AS local_file, @@SESSION.max_allowed_packet AS packet,
   COALESCE((SELECT MIN(COLLATION_NAME) FROM information_schema.COLLATIONS
     WHERE COLLATION_NAME IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin')), 'utf8mb4_bin') AS collation`;
+
+/**
+ * Where one of them is on, a table without a primary key is refused, or gets one by a name that a query may use;
+ * Group Replication, which a name says is in use, takes no rows for such a table.
+ */
+const KEYED = `SHOW VARIABLES WHERE Variable_name IN ('sql_require_primary_key', 'sql_generate_invisible_primary_key',
+  'innodb_force_primary_key', 'group_replication_group_name') AND Value NOT IN ('OFF', '')`;
 
 /** Without locks on the gaps between rows, in which the transactions of different jobs would meet. */
 const ISOLATION = 'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED';
@@ -68,7 +77,7 @@ const ISOLATION = 'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED';
 type ServerFacts = Pick<Session, 'flavor' | 'local_infile' | 'max_packet'>;
 
 const UNKNOWN: ServerFacts = {
-  flavor: { mariadb: false, collation: 'utf8mb4_bin' },
+  flavor: { mariadb: false, collation: 'utf8mb4_bin', keyed: false },
   local_infile: false,
   max_packet: 1024,
 };
@@ -86,10 +95,17 @@ export class Session {
   readonly #isAlive: IsAlive;
   #lost = false;
 
-  /** Of a connection that is ready for queries and nobody else's. */
-  static async of(connection: Connection, database: string, isAlive: IsAlive): Promise<Session> {
+  /** Of a connection that is ready for queries and nobody else's. What a report relies on goes before the DSN's settings. */
+  static async of(
+    connection: Connection,
+    database: string,
+    isAlive: IsAlive,
+    settings: MysqlConfig['settings'],
+  ): Promise<Session> {
     const bare = new Session(connection, database, isAlive, UNKNOWN);
     try {
+      const own = assignments(settings);
+      if (own.length > 0) await bare.run(`SET ${own.join(', ')}`);
       return await bare.#settled();
     } catch (error) {
       bare.destroy();
@@ -107,9 +123,10 @@ export class Session {
       packet: number;
       collation: string;
     }>(FACTS);
+    const keyed = (await this.query(KEYED)).length > 0;
     if (server === undefined) throw new Error('the server tells nothing of itself');
     return new Session(this.#connection, this.database, this.#isAlive, {
-      flavor: { mariadb: /mariadb/i.test(server.version), collation: server.collation },
+      flavor: { mariadb: /mariadb/i.test(server.version), collation: server.collation, keyed },
       local_infile: Number(server.local_file) === 1,
       max_packet: Number(server.packet),
     });

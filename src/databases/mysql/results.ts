@@ -20,7 +20,7 @@ import { Meter } from '../meter.ts';
 import { failureOf } from './failure.ts';
 import { quoteName } from './quote.ts';
 import { isOwners, type Published, prepareSchema, type Registered, SQL, tableOf } from './results-catalog.ts';
-import { type PlannedColumn, planColumns, unfitColumns } from './results-columns.ts';
+import { type Flavor, type PlannedColumn, planColumns, unfitColumns } from './results-columns.ts';
 import { type Connector, connector } from './results-connect.ts';
 import { loadLines } from './results-load.ts';
 import { SessionPool, type Turn } from './results-pool.ts';
@@ -83,8 +83,8 @@ export class MysqlResults implements ResultsBackend {
   readonly #pool: SessionPool;
   readonly #background = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
-  /** What kind of server it is; known after the first connection. */
-  #mariadb: boolean | null = null;
+  /** What kind of server it is; what is said here holds until the first connection. */
+  #flavor: Flavor = { mariadb: true, collation: 'utf8mb4_bin', keyed: false };
   #prepared = false;
 
   constructor(options: MysqlResultsOptions) {
@@ -113,8 +113,8 @@ export class MysqlResults implements ResultsBackend {
   }
 
   #plan(columns: readonly Column[]): readonly PlannedColumn[] {
-    const planned = planColumns(columns, this.#column_types, this.#mariadb ?? true);
-    const unfit = unfitColumns(planned, this.#mariadb ?? true);
+    const planned = planColumns(columns, this.#column_types, this.#flavor.mariadb);
+    const unfit = unfitColumns(planned, this.#flavor);
     if (unfit !== null) throw new DatabaseError('query_failed', `${this.#database}: ${unfit}`);
     return planned;
   }
@@ -248,7 +248,7 @@ export class MysqlResults implements ResultsBackend {
     const db = await turn.session(signal);
     if (!this.#prepared) {
       await prepareSchema(db);
-      this.#mariadb = db.flavor.mariadb;
+      this.#flavor = db.flavor;
       this.#prepared = true;
     }
     return db;

@@ -1,6 +1,7 @@
 /** What a source's session is set to, and what it says of itself. */
 import type { MysqlConfig } from './dsn.ts';
-import { quoteName, quoteText } from './quote.ts';
+import { assignments } from './dsn-settings.ts';
+import { quoteName } from './quote.ts';
 
 /**
  * How long the server waits for a result to be taken, s: a results backend may be slow for longer than the minute
@@ -22,23 +23,12 @@ export function settings(
   { collation, settings }: MysqlConfig,
   account_limit: string | null,
 ): readonly string[] {
-  const values = Object.entries(settings).map(([name, value]) => `${quoteName(name)} = ${settingOf(value)}`);
   const names = `NAMES utf8mb4${collation === null ? '' : ` COLLATE ${quoteName(collation)}`}`;
   const limit = account_limit === null ? [] : [`max_statement_time = ${Number(account_limit)}`];
   return [
-    `SET ${WARNINGS} ${[names, ...limit, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, SELECT_LIMIT, ...values].join(', ')}`,
+    `SET ${WARNINGS} ${[names, ...limit, `net_write_timeout = ${NET_WRITE_TIMEOUT_S}`, SELECT_LIMIT, ...assignments(settings)].join(', ')}`,
     'SET SESSION TRANSACTION READ ONLY',
   ];
-}
-
-/** The Go driver wants strings quoted; clients of other kinds do not. */
-function settingOf(text: string): string {
-  if (/^-?\d+(?:\.\d+)?$/.test(text)) return text;
-  const quoted = /^'((?:[^'\\]|''|\\.)*)'$|^"((?:[^"\\]|""|\\.)*)"$/s.exec(text);
-  const [, single, double] = quoted ?? [];
-  if (single !== undefined) return quoteText(single.replaceAll(/''|\\(.)/gs, (_, escaped = "'") => escaped));
-  if (double !== undefined) return quoteText(double.replaceAll(/""|\\(.)/gs, (_, escaped = '"') => escaped));
-  return quoteText(text);
 }
 
 /** Ends a statement on the server that outlives its time; null if none is given. */

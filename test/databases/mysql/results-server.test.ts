@@ -146,6 +146,19 @@ suite('a results server of MariaDB by itself', { skip: noPrivate('mariadb') }, (
     await onlyTables(dsn, ['results_a']);
   });
 
+  test('a server that demands primary keys', async (t) => {
+    const dsn = await database('demanding');
+    await execute(server.dsn, 'SET GLOBAL innodb_force_primary_key = ON');
+    const results = await openResults(t, dsn);
+    await results.write(numbers(2_000), writeOptions('a'));
+    await execute(server.dsn, 'SET GLOBAL innodb_force_primary_key = OFF');
+    const read = await execute(dsn, 'SELECT * FROM results_a');
+    assert.deepEqual(
+      read.map(([n, , ...more]) => [n, more]),
+      Array.from({ length: 2_000 }, (_, index) => [String(index + 1), []]),
+    );
+  });
+
   test('rights that suffice: those on the database alone, and no others', async (t) => {
     const dsn = await database('rights');
     await execute(server.dsn, "CREATE USER limited IDENTIFIED BY 'l'");

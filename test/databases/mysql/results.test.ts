@@ -33,6 +33,12 @@ const KINDS: readonly ColumnType[] = [
 ];
 const ALL: readonly Column[] = KINDS.map((type) => column(type.toLowerCase(), type));
 
+/** What has a server refuse tables without a primary key, or give them one, as far as a session can ask for it. */
+const KEYS = {
+  mariadb: [],
+  mysql: ['sql_require_primary_key', 'sql_generate_invisible_primary_key'],
+} as const;
+
 for (const server of servers('mysql')) {
   suite(`results on ${server.name}`, { skip: server.skip }, () => {
     test('publishes a table with its row in the catalog', async (t) => {
@@ -616,6 +622,80 @@ for (const server of servers('mysql')) {
         ],
       );
     });
+
+    test('an account with rights on the tables of its database alone', async (t) => {
+      const dsn = new URL(await freshDatabase(t, server));
+      const database = dsn.pathname.slice(1);
+      await execute(dsn.href, `CREATE USER ${database} IDENTIFIED BY 'a'`);
+      t.after(() => execute(dsn.href, `DROP USER ${database}`));
+      await execute(
+        dsn.href,
+        `GRANT CREATE, DROP, ALTER, INSERT, SELECT, UPDATE, DELETE ON ${database}.* TO ${database}`,
+      );
+      const account = new URL(dsn);
+      account.username = database;
+      account.password = 'a';
+      const results = await openResults(t, account.href);
+      await results.ping(never());
+      await results.write(numbers(3), writeOptions('a'));
+      await results.write(numbers(4), writeOptions('a'));
+      // What does not fit is told all the same.
+      const columns = [column('d', 'DECIMAL', { precision: 3, scale: 1 })];
+      await assert.rejects(
+        results.write(rows(columns, [['1.25']]), writeOptions('b')),
+        /column "d".* rounded/,
+      );
+      assert.equal(await results.drop('a'), true);
+      await onlyTables(dsn.href, []);
+    });
+
+    test('settings of the DSN count, but for those that a report relies on', async (t) => {
+      const dsn = new URL(await freshDatabase(t, server));
+      const columns = [column('d', 'DECIMAL', { precision: 3, scale: 1 })];
+      // A server that keeps no warning in words counts them still.
+      dsn.searchParams.set('max_error_count', '0');
+      dsn.searchParams.set('sql_mode', '');
+      dsn.searchParams.set('sql_notes', '0');
+      const loose = await openResults(t, dsn.href);
+      await assert.rejects(
+        loose.write(rows(columns, [['1.25']]), writeOptions('a')),
+        /cannot be stored|rounded/,
+      );
+      await loose.write(numbers(3), writeOptions('a'));
+      dsn.searchParams.set('default_storage_engine', 'no such engine');
+      const broken = await openResults(t, dsn.href);
+      await assert.rejects(
+        broken.ping(never()),
+        /^DatabaseError: results "reports": Unknown storage engine .*\(error 1286\)$/,
+      );
+    });
+
+    for (const demand of KEYS[server.name.startsWith('mariadb') ? 'mariadb' : 'mysql']) {
+      test(`where tables must have a primary key (${demand}), SELECT * gives the query's columns`, async (t) => {
+        const dsn = new URL(await freshDatabase(t, server));
+        dsn.searchParams.set(demand, 'ON');
+        const results = await openResults(t, dsn.href);
+        const columns = [
+          column('my_row_id', 'BIGINT'),
+          column('dungbeetle_row', 'TEXT'),
+          column('b', 'BYTES'),
+        ];
+        const values = Array.from({ length: 500 }, (_, index) => [BigInt(500 - index), `${index}`, null]);
+        await results.write(rows(columns, values), writeOptions('a'));
+        assert.deepEqual(
+          await execute(dsn.href, 'SELECT * FROM results_a'),
+          values.map(([n, text]) => [String(n), text, null]),
+        );
+        await results.write(numbers(3), writeOptions('a'));
+        assert.deepEqual(await execute(dsn.href, 'SELECT n FROM results_a'), [['1'], ['2'], ['3']]);
+        const most = Array.from({ length: 997 }, (_, index) => column(`c${index}`, 'BIGINT'));
+        await results.write(rows(most.slice(1), [most.slice(1).map(() => 1n)]), writeOptions('b'));
+        assert.throws(() => results.checkColumns(most), /997 columns take \d+ bytes in InnoDB's page/);
+        assert.equal(await results.drop('a'), true);
+        assert.equal(await results.drop('b'), true);
+        await onlyTables(dsn.href, []);
+      });
+    }
 
     test('a newer schema is refused', async (t) => {
       const dsn = await freshDatabase(t, server);
