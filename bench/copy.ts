@@ -60,7 +60,7 @@ async function measureIn(folder: string, rows: number, runs: number): Promise<Co
     const owner = { job_id: `copy_${encoding}`, task: 'copy', attempt: 1, store_id: 'bench', fence, seq: 1 };
     const common = {
       owner,
-      limits: { max_rows: null, max_bytes: null },
+      limits: { max_rows: null, max_bytes: null, max_value_bytes: 64_000_000 },
       signal: new AbortController().signal,
       onProgress: () => {},
     };

@@ -122,7 +122,7 @@ async function start(
     limited: new Set([...limits].flatMap(([name, concurrency]) => (concurrency === null ? [] : [name]))),
     defaults: {
       timeout_ms: config.app.default_job_ttl_ms,
-      limits: { max_rows: config.app.max_rows, max_bytes: config.app.max_bytes },
+      limits: config.app,
       ttl_ms: new Map(Object.entries(config.results).map(([name, { ttl_ms }]) => [name, ttl_ms])),
       key_concurrency: config.app.key_concurrency,
     },

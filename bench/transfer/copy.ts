@@ -30,7 +30,7 @@ const backend = await openResultsBackend(backendConfig);
 let fence = Date.now();
 async function copy(sql: string, job_id: string) {
   const owner = { job_id, task: 'copy', attempt: 1, store_id: 'bench', fence: fence++, seq: 1 };
-  const limits = { max_rows: null, max_bytes: null };
+  const limits = { max_rows: null, max_bytes: null, max_value_bytes: 64_000_000 };
   const common = { owner, limits, signal: new AbortController().signal, onProgress: () => {} };
   await using result = await source.query(sql, [], {
     ...common,

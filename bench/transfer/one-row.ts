@@ -26,7 +26,7 @@ export async function benchResults(source: SourceConfig, results: ResultsConfig)
       fence: first + n,
       seq: n,
     };
-    const limits = { max_rows: null, max_bytes: null };
+    const limits = { max_rows: null, max_bytes: null, max_value_bytes: 64_000_000 };
     const common = { owner, limits, signal: new AbortController().signal, onProgress: () => {} };
     await using result = await from.query('SELECT * FROM one WHERE id = $1', ['1'], {
       ...common,

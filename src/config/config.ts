@@ -14,6 +14,8 @@ export interface AppConfig {
   /** The most rows and bytes a result may have; null: no limit. */
   readonly max_rows: number | null;
   readonly max_bytes: number | null;
+  /** The most bytes one value of a result may have. */
+  readonly max_value_bytes: number;
   /** The largest HTTP request body, bytes. */
   readonly body_limit: number;
   /** Host names under which browsers may use the server, besides those of the machine. */

@@ -117,6 +117,7 @@ class Reader {
       shutdown_timeout_ms: values.shutdown_timeout,
       max_rows: values.max_rows,
       max_bytes: values.max_bytes,
+      max_value_bytes: values.max_value_bytes,
       allowed_hosts: values.allowed_hosts ?? [],
       body_limit: values.body_limit,
       lease_ms: values.lease,

@@ -31,6 +31,9 @@ shutdown_timeout = "30s"
 # The most rows and bytes that a result may have. A job that passes a limit fails and says so. 0: no limit.
 # max_rows = 0
 # max_bytes = 0
+# The most bytes that one value may have (a document, a picture); its row may have twice as many. Where rows have
+# to be held in memory it is held in it.
+# max_value_bytes = 64000000
 # The largest HTTP request body, in bytes.
 # body_limit = 1048576
 # Host names under which browsers may use the server, besides those of this machine (behind a proxy, say).

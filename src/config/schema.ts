@@ -70,6 +70,12 @@ export const app = Type.Object({
   ),
   max_rows: integerOrNone('the most rows that a result may have', { default: 0 }),
   max_bytes: integerOrNone('the most bytes that a result may have', { default: 0 }),
+  max_value_bytes: integer(
+    'the most bytes that one value of a result may have; its row may have twice as many',
+    1,
+    1_000_000_000,
+    { default: 64_000_000 },
+  ),
   allowed_hosts: Type.Optional(
     list('host name under which browsers may use the server, besides those of the machine', {
       fallback: 'none',

@@ -103,6 +103,8 @@ export interface Limits {
   /** The most rows, bytes (as stored by the receiver or on the wire, whichever is counted first). Null: no limit. */
   readonly max_rows: number | null;
   readonly max_bytes: number | null;
+  /** The most bytes of one value as the source sends it; a row may have twice as many. See value-bound.ts. */
+  readonly max_value_bytes: number;
 }
 
 /** What has moved so far. */

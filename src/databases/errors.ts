@@ -6,7 +6,7 @@ export type DatabaseErrorCode =
   | 'invalid_arguments'
   /** The database refused or failed while it ran. */
   | 'query_failed'
-  /** max_rows or max_bytes was passed. */
+  /** max_rows, max_bytes or max_value_bytes was passed. */
   | 'limit_reached'
   /** A newer attempt owns the table. */
   | 'fenced'

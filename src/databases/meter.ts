@@ -39,9 +39,10 @@ export function checkLimits(
     throw new DatabaseError('limit_reached', `the result has more rows than max_rows (${limits.max_rows})`);
   }
   if (limits.max_bytes !== null && counted.bytes > limits.max_bytes) {
-    throw new DatabaseError(
-      'limit_reached',
-      `the result has more bytes than max_bytes (${limits.max_bytes})`,
-    );
+    throw tooManyBytes(limits);
   }
+}
+
+export function tooManyBytes({ max_bytes }: Limits): DatabaseError {
+  return new DatabaseError('limit_reached', `the result has more bytes than max_bytes (${max_bytes})`);
 }

@@ -254,6 +254,7 @@ export const TaskView = Type.Object(
     ttl: nullable(Type.Number()),
     max_rows: nullable(Type.Integer()),
     max_bytes: nullable(Type.Integer()),
+    max_value_bytes: Type.Integer(),
     /** The query, if it was asked for. */
     raw: Type.Optional(Type.String()),
   },

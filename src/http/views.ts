@@ -114,6 +114,7 @@ export function taskView(task: TaskInfo, with_sql: boolean): TaskView {
     ttl: task.ttl,
     max_rows: task.max_rows,
     max_bytes: task.max_bytes,
+    max_value_bytes: task.max_value_bytes,
     ...(with_sql ? { raw: task.sql } : {}),
   };
 }

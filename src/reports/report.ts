@@ -73,4 +73,5 @@ export interface TaskInfo {
   readonly ttl: number | null;
   readonly max_rows: number | null;
   readonly max_bytes: number | null;
+  readonly max_value_bytes: number;
 }

@@ -61,8 +61,7 @@ export class Reports implements ReportService, Handler {
       sql: task.sql,
       timeout: this.#timeoutOf(task),
       ttl: task.ttl,
-      max_rows: this.#limitsOf(task).max_rows,
-      max_bytes: this.#limitsOf(task).max_bytes,
+      ...this.#limitsOf(task),
     }));
   }
 
@@ -245,6 +244,7 @@ export class Reports implements ReportService, Handler {
     return {
       max_rows: task.max_rows ?? limits.max_rows,
       max_bytes: task.max_bytes ?? limits.max_bytes,
+      max_value_bytes: task.max_value_bytes ?? limits.max_value_bytes,
     };
   }
 }

@@ -15,6 +15,7 @@ export type Tagged = Pick<
   | 'ttl'
   | 'max_rows'
   | 'max_bytes'
+  | 'max_value_bytes'
   | 'allow_cut'
   | 'priority'
 >;
@@ -29,6 +30,7 @@ export const UNTAGGED: Tagged = {
   ttl: null,
   max_rows: null,
   max_bytes: null,
+  max_value_bytes: null,
   allow_cut: false,
   priority: null,
 };
@@ -58,6 +60,7 @@ function tag<Key extends keyof Tagged>(
 }
 
 const COUNT = 'a whole number, 1 or more';
+const BYTES = 'a number of bytes, with a unit if need be: 500000, 10MB, 1GiB';
 
 /** All but `name`, which begins a task. By key: see `keyOf`. */
 export const TAGS: ReadonlyMap<string, Tag> = new Map([
@@ -69,7 +72,8 @@ export const TAGS: ReadonlyMap<string, Tag> = new Map([
   tag('timeout', 'seconds, or a duration like 90s or 1h30m', seconds),
   tag('ttl', 'whole seconds, or a duration like 90s or 1h30m', wholeSeconds),
   tag('max_rows', COUNT, count),
-  tag('max_bytes', 'a number of bytes, with a unit if need be: 500000, 10MB, 1GiB', bytes),
+  tag('max_bytes', BYTES, bytes),
+  tag('max_value_bytes', BYTES, bytes),
   tag('allow_cut', '1 or 0', truth),
   tag('priority', 'a whole number', integer),
 ]);

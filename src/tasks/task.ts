@@ -20,6 +20,7 @@ export interface Task {
   readonly ttl: number | null;
   readonly max_rows: number | null;
   readonly max_bytes: number | null;
+  readonly max_value_bytes: number | null;
   /** A result counts though its database has cut values or left out rows. */
   readonly allow_cut: boolean;
   readonly priority: number | null;

@@ -14,6 +14,7 @@ test('two databases are enough; all else has defaults', (t) => {
     shutdown_timeout_ms: 30_000,
     max_rows: null,
     max_bytes: null,
+    max_value_bytes: 64_000_000,
     allowed_hosts: [],
     body_limit: 1_048_576,
     lease_ms: 10_000,
@@ -76,6 +77,7 @@ default_job_ttl = "1m30s"
 shutdown_timeout = 0
 max_rows = 1_000
 max_bytes = 2_000
+max_value_bytes = 3_000
 allowed_hosts = ["reports.example.com"]
 body_limit = 2048
 lease = "1s"
@@ -117,6 +119,7 @@ connect_timeout = "10s"
       shutdown_timeout_ms: 0,
       max_rows: 1_000,
       max_bytes: 2_000,
+      max_value_bytes: 3_000,
       allowed_hosts: ['reports.example.com'],
       body_limit: 2_048,
       lease_ms: 1_000,

@@ -13,6 +13,7 @@ import {
   type Bench,
   closing,
   isRunning,
+  NO_LIMITS,
   never,
   numbers,
   openBench,
@@ -172,7 +173,10 @@ test('limits hold for what arrives', async (t) => {
   const bench = await openBench(t);
   const rows: Value[][] = Array.from({ length: 5_000 }, (_, index) => [BigInt(index), 'x'.repeat(100)]);
   const limited = (max_rows: number | null, max_bytes: number | null) =>
-    bench.results.write(rowsOf(['a', 'b'], rows), writeOptions('job', { limits: { max_rows, max_bytes } }));
+    bench.results.write(
+      rowsOf(['a', 'b'], rows),
+      writeOptions('job', { limits: { ...NO_LIMITS, max_rows, max_bytes } }),
+    );
   await assert.rejects(limited(4_999, null), { code: 'limit_reached', message: /max_rows \(4999\)/ });
   await assert.rejects(limited(null, 100_000), { code: 'limit_reached', message: /max_bytes \(100000\)/ });
   await limited(5_000, 1_000_000);

@@ -16,6 +16,7 @@ import {
   closing,
   ENDLESS,
   isRunning,
+  NO_LIMITS,
   never,
   numbers,
   openBench,
@@ -242,7 +243,7 @@ test('max_rows and max_bytes end the query and say so', async (t) => {
   const { source, folder } = await openBench(t);
   for (const { accept } of ways(folder)) {
     const limited = (sql: string, max_rows: number | null, max_bytes: number | null) =>
-      exhaust(source, sql, queryOptions(accept, { limits: { max_rows, max_bytes } }));
+      exhaust(source, sql, queryOptions(accept, { limits: { ...NO_LIMITS, max_rows, max_bytes } }));
     await limited(numbers(10), 10, null);
     await limited('SELECT 1 WHERE 0', 0, 8192);
     await assert.rejects(

@@ -18,7 +18,7 @@ import { openSqliteResults, type SqliteResults } from '../../src/databases/sqlit
 import { openSqliteSource, type SqliteSource } from '../../src/databases/sqlite/source.ts';
 import { tempFolder } from '../support/folder.ts';
 
-export const NO_LIMITS: Limits = { max_rows: null, max_bytes: null };
+export const NO_LIMITS: Limits = { max_rows: null, max_bytes: null, max_value_bytes: 64_000_000 };
 
 /** Never yields a row, and never ends. */
 export const ENDLESS =

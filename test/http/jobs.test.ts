@@ -462,6 +462,7 @@ test('the tasks are a map by name; their queries are shown when asked for', asyn
     ttl: null,
     max_rows: null,
     max_bytes: null,
+    max_value_bytes: 64_000_000,
   });
   assert.ok(Object.hasOwn(plain, 'größe/über'));
   assert.equal((await test.get('/tasks?sql=1')).data.slow_query.raw, "SELECT 'slow_query'");

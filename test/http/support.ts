@@ -55,6 +55,7 @@ function task(name: string, more: Partial<TaskInfo> = {}): TaskInfo {
     ttl: null,
     max_rows: null,
     max_bytes: null,
+    max_value_bytes: 64_000_000,
     ...more,
   };
 }

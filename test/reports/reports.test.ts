@@ -70,7 +70,7 @@ async function place(t: TestContext, random?: () => number): Promise<Place> {
     limited: new Set(['one', 'two', 'three']),
     defaults: {
       timeout_ms: null,
-      limits: { max_rows: null, max_bytes: null },
+      limits: { max_rows: null, max_bytes: null, max_value_bytes: 64_000_000 },
       ttl_ms: new Map(),
       key_concurrency: 3,
     },

@@ -27,6 +27,7 @@ const untagged = {
   ttl: null,
   max_rows: null,
   max_bytes: null,
+  max_value_bytes: null,
   allow_cut: false,
   priority: null,
   extra: {},

@@ -170,6 +170,7 @@ test('what was written is read: any query, between any comments, with any line e
                 ttl: null,
                 max_rows: null,
                 max_bytes: null,
+                max_value_bytes: null,
                 allow_cut: false,
                 priority: null,
                 extra: {},

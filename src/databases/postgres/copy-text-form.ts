@@ -18,9 +18,50 @@ export class CopyTextForm implements RowForm {
   #made = Buffer.allocUnsafe(2 * CHUNK_BYTES);
   #length = 0;
   #rows = 0;
+  /** Of the field under way, where a row comes in pieces: its type, and what has come of one that is binary. */
+  #type: Column['type'] = 'ANY';
+  #binary = Buffer.alloc(0);
 
   constructor(columns: readonly Column[]) {
     this.#types = columns.map(({ type }) => type);
+  }
+
+  sizeOf(index: number, sent: number): number {
+    // "\x" and two digits a byte.
+    return this.#types[index] === 'BYTES' ? (sent - 2) / 2 : sent;
+  }
+
+  field(index: number, size: number): void {
+    this.#makeRoom(3);
+    if (index > 0) this.#byte(TAB);
+    if (size === -1) {
+      this.#byte(BACKSLASH);
+      this.#byte(0x4e);
+    }
+    this.#type = this.#types[index] ?? 'ANY';
+    this.#binary = Buffer.alloc(0);
+  }
+
+  bytes(piece: Buffer): void {
+    if (this.#type === 'BOOLEAN') {
+      this.#makeRoom(1);
+      this.#byte(piece[0] === 0x74 /* t */ ? 0x31 : 0x30);
+    } else if (this.#type === 'TIMESTAMPTZ') {
+      this.#binary = Buffer.concat([this.#binary, piece]);
+      if (this.#binary.length < 8) return;
+      this.#makeRoom(64);
+      const text = instantText(this.#binary.readInt32BE(0), this.#binary.readUInt32BE(4));
+      this.#length += this.#made.write(text, this.#length, 'latin1');
+    } else {
+      this.#makeRoom(2 * piece.length);
+      this.#length = escapeInto(this.#made, this.#length, piece, 0, piece.length);
+    }
+  }
+
+  endRow(): void {
+    this.#makeRoom(1);
+    this.#byte(NEWLINE);
+    this.#rows += 1;
   }
 
   take(body: Buffer): void {
@@ -44,16 +85,7 @@ export class CopyTextForm implements RowForm {
       } else if (type === 'TIMESTAMPTZ') {
         to += made.write(instantText(body.readInt32BE(at), body.readUInt32BE(at + 4)), to, 'latin1');
       } else {
-        for (let from = at; from < at + size; from += 1) {
-          const byte = body[from] ?? 0;
-          const letter = ESCAPES[byte] ?? 0;
-          if (letter === 0) {
-            made[to++] = byte;
-          } else {
-            made[to++] = BACKSLASH;
-            made[to++] = letter;
-          }
-        }
+        to = escapeInto(made, to, body, at, at + size);
       }
       at += size;
     }
@@ -63,7 +95,7 @@ export class CopyTextForm implements RowForm {
   }
 
   flush(): Chunk | null {
-    if (this.#rows === 0) return null;
+    if (this.#length === 0) return null;
     const chunk = { data: this.#made.subarray(0, this.#length), rows: this.#rows };
     // What was handed out is not written to again: the rest of the buffer is.
     this.#made = this.#made.subarray(this.#length);
@@ -72,12 +104,33 @@ export class CopyTextForm implements RowForm {
     return chunk;
   }
 
+  #byte(byte: number): void {
+    this.#made[this.#length] = byte;
+    this.#length += 1;
+  }
+
   #makeRoom(bytes: number): void {
     if (this.#made.length - this.#length >= bytes) return;
     const larger = Buffer.allocUnsafe(Math.max(2 * CHUNK_BYTES, this.#length + bytes));
     this.#made.copy(larger, 0, 0, this.#length);
     this.#made = larger;
   }
+}
+
+/** Writes a range of bytes as text of a field; where its end is then. */
+function escapeInto(made: Buffer, begin: number, from: Buffer, start: number, end: number): number {
+  let to = begin;
+  for (let at = start; at < end; at += 1) {
+    const byte = from[at] ?? 0;
+    const letter = ESCAPES[byte] ?? 0;
+    if (letter === 0) {
+      made[to++] = byte;
+    } else {
+      made[to++] = BACKSLASH;
+      made[to++] = letter;
+    }
+  }
+  return to;
 }
 
 const MICROSECONDS_A_DAY = 86_400_000_000n;

@@ -4,6 +4,7 @@ import type { Client } from 'pg';
 import { serialize } from 'pg-protocol';
 import type { Argument, Chunk, Owner, QueryOptions } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
+import type { ValueBound } from '../value-bound.ts';
 import { requestCancel, terminate, terminating } from './cancel.ts';
 import type { Described } from './columns.ts';
 import { asOurselves, backendKey, type ConnectOptions, sessionOf } from './connect.ts';
@@ -86,6 +87,7 @@ export class Session {
 
   /** Begins a read-only transaction and has a statement described. */
   async prepare(sql: string, options: TimeLimit): Promise<Statement> {
+    this.#wire.expect(null, null);
     this.#send(2, serialize.query(this.#beginning(options).join('; ')), ...describing(sql, []));
     await this.#soon(() => this.#ready());
     return this.#description();
@@ -95,8 +97,13 @@ export class Session {
    * `prepare` and `execute` in one round trip, for a statement that is described as it was before. False: it is not,
    * or the server refuses it, and the session is over with nothing taken of it.
    */
-  async executeKnown(known: KnownStatement, args: readonly Argument[], options: TimeLimit): Promise<boolean> {
-    this.#wire.form = null;
+  async executeKnown(
+    known: KnownStatement,
+    args: readonly Argument[],
+    options: TimeLimit,
+    bound: ValueBound,
+  ): Promise<boolean> {
+    this.#wire.expect(null, bound);
     this.#send(
       2,
       // In one sequence up to Sync: where the transaction does not begin, the server passes over all the rest.
@@ -201,8 +208,9 @@ export class Session {
     parameters: readonly number[],
     formats: readonly number[],
     form: RowForm | null,
+    bound: ValueBound,
   ): void {
-    this.#wire.form = form;
+    this.#wire.expect(form, bound);
     this.#send(2, ...running(args, parameters, formats));
   }
 
@@ -306,6 +314,7 @@ export class Session {
       return arrival;
     } catch (error) {
       signal.throwIfAborted();
+      this.#pending = null;
       throw error;
     } finally {
       signal.removeEventListener('abort', abort);

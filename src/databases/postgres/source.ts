@@ -10,6 +10,7 @@ import type {
   Body,
   Chunk,
   Column,
+  Limits,
   QueryOptions,
   ResultSet,
   Source,
@@ -17,6 +18,7 @@ import type {
 } from '../database.ts';
 import { decodeRows } from '../encodings/copy-text.ts';
 import { DatabaseError, wrongCount } from '../errors.ts';
+import { ValueBound } from '../value-bound.ts';
 import { binaryRequest, columnsOf, type Described, textRequest } from './columns.ts';
 import type { ConnectOptions } from './connect.ts';
 import { CopyTextForm } from './copy-text-form.ts';
@@ -92,7 +94,8 @@ export class PostgresSource implements Source {
     if (key !== null && known !== undefined) {
       this.#checkCount(args.length, known.parameters.length);
       const result = await this.#using(this.#queries, marker(owner), failing, async (session) => {
-        if (!(await session.executeKnown(known, args, options))) return null;
+        if (!(await session.executeKnown(known, args, options, this.#bound(options.limits, known.columns))))
+          return null;
         onColumns(known.columns);
         return this.#resultSet(session, known.columns, encoding, failing);
       });
@@ -126,6 +129,7 @@ export class PostgresSource implements Source {
         parameters,
         request.formats,
         binary === undefined ? new CopyTextForm(columns) : null,
+        this.#bound(options.limits, request.columns),
       );
       return this.#resultSet(session, request.columns, encoding, failing);
     });
@@ -212,6 +216,10 @@ export class PostgresSource implements Source {
         'the statement is none that only reads: SELECT, VALUES, TABLE or WITH',
       );
     }
+  }
+
+  #bound(limits: Limits, columns: readonly Column[]): ValueBound {
+    return new ValueBound(limits, this.#database, columns);
   }
 
   #invalid(code: 'invalid_statement' | 'invalid_arguments', message: string): DatabaseError {

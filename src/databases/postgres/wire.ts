@@ -6,7 +6,10 @@
 import type { Socket } from 'node:net';
 import type { Client } from 'pg';
 import type { Chunk } from '../database.ts';
+import { DatabaseError } from '../errors.ts';
+import type { ValueBound } from '../value-bound.ts';
 import { socketOf } from './connect.ts';
+import { type FieldSink, RowPieces } from './row-pieces.ts';
 
 /** A message of the server other than DataRow: its type's character, and its body. */
 export interface Message {
@@ -38,15 +41,17 @@ export const MESSAGE = {
   parameters: 0x74,
 } as const;
 
-/** Turns complete DataRow bodies into the form that is wanted; what it gives stays valid. */
-export interface RowForm {
-  /** `body`: int16 count of fields, then for each int32 length (-1: NULL) and as many bytes. */
+/** Turns DataRow bodies into the form that is wanted, large ones field by field; what it gives stays valid. */
+export interface RowForm extends FieldSink {
+  /** A complete one. `body`: int16 count of fields, then for each int32 length (-1: NULL) and as many bytes. */
   take(body: Buffer): void;
   /** What was made since the last call, or null. */
   flush(): Chunk | null;
 }
 
 const HEADER_BYTES = 5;
+/** A row of more bytes is not put together before it is turned into another form. */
+const LARGE_ROW_BYTES = 64 * 1024;
 /** Past so much that nobody has taken the socket is paused. */
 const MOST_WAITING_BYTES = 512 * 1024;
 /** After so much in one turn of the event loop the socket is paused until the next: others have their turns, too. */
@@ -54,7 +59,7 @@ const BYTES_A_TURN = 128 * 1024;
 
 export class Wire {
   readonly #socket: Socket;
-  readonly #arrivals: Arrival[] = [];
+  readonly #arrivals: (Arrival | DatabaseError)[] = [];
   #waiting_bytes = 0;
   /** What came in this turn of the event loop. */
   #turn_bytes = 0;
@@ -66,8 +71,18 @@ export class Wire {
   #held: Buffer[] = [];
   #held_bytes = 0;
   #needed_bytes = 0;
-  /** What is missing of the row that is being relayed. */
+  /** What is missing of the row that is being relayed, or taken in pieces. */
   #rest_of_row = 0;
+  /** Null: rows of our own questions, which are small. */
+  #bound: ValueBound | null = null;
+  /** Rows of more bytes are taken in pieces. */
+  #large_bytes = Number.POSITIVE_INFINITY;
+  /** Rows of the result that have begun. */
+  #rows = 0;
+  /** The row under way, if it is a large one. */
+  #pieces: RowPieces | null = null;
+  /** Nobody wants the rows that still come. */
+  #refused = false;
 
   /** Takes over a connection that is ready for a query. */
   constructor(client: Client) {
@@ -85,9 +100,16 @@ export class Wire {
     return this.#end;
   }
 
-  /** In what form the rows of the next result are wanted; null: DataRow bodies as they are. */
-  set form(form: RowForm | null) {
+  /** In what form the rows of the next result are wanted (null: DataRow bodies as they are), and their bound. */
+  expect(form: RowForm | null, bound: ValueBound | null): void {
     this.#form = form;
+    this.#bound = bound;
+    // Bytes that are sent on as they are need not be looked at unless a value among them may be too large.
+    this.#large_bytes = Math.min(
+      bound?.value ?? Number.POSITIVE_INFINITY,
+      form === null ? Number.POSITIVE_INFINITY : LARGE_ROW_BYTES,
+    );
+    this.#rows = 0;
   }
 
   send(...messages: readonly Buffer[]): void {
@@ -96,10 +118,14 @@ export class Wire {
     );
   }
 
-  /** What came next. Throws once the connection has ended and all that came before is taken. */
+  /**
+   * What came next. Throws once the connection has ended and all that came before is taken; and, once, in place of a
+   * row that is too large, behind which there are no more rows.
+   */
   async next(): Promise<Arrival> {
     for (;;) {
       const arrival = this.#arrivals.shift();
+      if (arrival instanceof DatabaseError) throw arrival;
       if (arrival !== undefined) {
         this.#waiting_bytes -= sizeOf(arrival);
         this.#flow();
@@ -166,11 +192,14 @@ export class Wire {
     while (at < length) {
       if (this.#rest_of_row > 0) {
         const size = Math.min(this.#rest_of_row, length - at);
-        if (end !== at) chunk.copyWithin(end, at, at + size);
-        end += size;
-        at += size;
         this.#rest_of_row -= size;
-        if (this.#rest_of_row === 0) rows += 1;
+        if (this.#pieces !== null) this.#takePiece(this.#pieces, chunk.subarray(at, at + size));
+        if (this.#form === null && !this.#refused) {
+          if (end !== at) chunk.copyWithin(end, at, at + size);
+          end += size;
+          if (this.#rest_of_row === 0) rows += 1;
+        }
+        at += size;
         continue;
       }
       if (length - at < HEADER_BYTES) {
@@ -179,9 +208,11 @@ export class Wire {
       }
       const type = chunk[at] ?? 0;
       const size = chunk.readInt32BE(at + 1) - 4;
-      if (type === MESSAGE.data_row && this.#form === null) {
-        this.#rest_of_row = size;
+      if (type === MESSAGE.data_row && (this.#form === null || size > this.#large_bytes)) {
         at += HEADER_BYTES;
+        this.#rest_of_row = size;
+        this.#rows += 1;
+        if (size > this.#large_bytes) this.#beginLarge();
         continue;
       }
       if (length - at - HEADER_BYTES < size) {
@@ -191,6 +222,7 @@ export class Wire {
       const body = chunk.subarray(at + HEADER_BYTES, at + HEADER_BYTES + size);
       at += HEADER_BYTES + size;
       if (type === MESSAGE.data_row) {
+        this.#rows += 1;
         this.#form?.take(body);
       } else {
         relayed();
@@ -202,6 +234,36 @@ export class Wire {
     }
     relayed();
     this.#flush();
+  }
+
+  #beginLarge(): void {
+    const bound = this.#bound;
+    if (bound === null || this.#refused) return;
+    this.#refusing(() => {
+      this.#pieces = new RowPieces(this.#rows, bound, this.#form);
+    });
+  }
+
+  #takePiece(row: RowPieces, piece: Buffer): void {
+    this.#refusing(() => {
+      row.push(piece);
+      if (this.#rest_of_row > 0) return;
+      row.end();
+      this.#pieces = null;
+    });
+  }
+
+  /** A row that is too large ends the result, not the connection: the server has yet to be told. */
+  #refusing(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof DatabaseError)) throw error;
+      this.#refused = true;
+      this.#form = null;
+      this.#pieces = null;
+      this.#arrivals.push(error);
+    }
   }
 
   #hold(rest: Buffer, needed: number): void {

@@ -28,6 +28,10 @@ export interface SourceEngine {
   readonly name: string;
   readonly skip: string | false;
   readonly cases: readonly Case[];
+  /** An expression for a text so many times. */
+  repeat(text: string, times: number): string;
+  /** Makes a BYTES of a text; null: there are none. */
+  readonly asBytes: ((text: string) => string) | null;
   open(t: TestContext): Promise<SourceSide>;
 }
 
@@ -40,10 +44,32 @@ export interface BackendEngine {
 }
 
 export const SOURCES: readonly SourceEngine[] = [
-  ...servers('postgres').map((server) => sourceOf(server, 'postgres', POSTGRES, postgresPrint)),
-  ...servers('mysql').map((server) => sourceOf(server, 'mysql', MYSQL, mysqlPrint)),
-  ...servers('clickhouse').map((server) => sourceOf(server, 'clickhouse', CLICKHOUSE, clickhousePrint)),
-  { name: 'sqlite', skip: false, cases: SQLITE, open: openSqliteSide },
+  ...servers('postgres').map(
+    (server): SourceEngine => ({
+      ...sourceOf(server, 'postgres', POSTGRES, postgresPrint),
+      repeat: (text, times) => `repeat(E'${escaped(text)}', ${times})`,
+      asBytes: (text) => `convert_to(${text}, 'UTF8')`,
+    }),
+  ),
+  ...servers('mysql').map((server) => ({
+    ...sourceOf(server, 'mysql', MYSQL, mysqlPrint),
+    repeat: (text: string, times: number) => `REPEAT('${escaped(text)}', ${times})`,
+    asBytes: (text: string) => `CAST(${text} AS BINARY)`,
+  })),
+  ...servers('clickhouse').map((server) => ({
+    ...sourceOf(server, 'clickhouse', CLICKHOUSE, clickhousePrint),
+    repeat: (text: string, times: number) =>
+      `arrayStringConcat(arrayMap(x -> '${escaped(text)}', range(${times})))`,
+    asBytes: null,
+  })),
+  {
+    name: 'sqlite',
+    skip: false,
+    cases: SQLITE,
+    repeat: (text, times) => `replace(hex(zeroblob(${times})), '00', '${text.replaceAll("'", "''")}')`,
+    asBytes: (text) => `CAST(${text} AS BLOB)`,
+    open: openSqliteSide,
+  },
 ];
 
 export const BACKENDS: readonly BackendEngine[] = [
@@ -57,7 +83,7 @@ function sourceOf(
   type: 'postgres' | 'mysql' | 'clickhouse',
   cases: readonly Case[],
   print: (dsn: string, sql: string) => Promise<string | null>,
-): SourceEngine {
+): Pick<SourceEngine, 'name' | 'skip' | 'cases' | 'open'> {
   return {
     name: server.name,
     skip: server.skip,
@@ -69,6 +95,11 @@ function sourceOf(
       return { source, print: (sql) => print(dsn, sql) };
     },
   };
+}
+
+/** For strings in which a backslash escapes. */
+function escaped(text: string): string {
+  return text.replace(/[\\']/g, '\\$&');
 }
 
 async function one(dsn: string, sql: string): Promise<string | null> {

@@ -6,7 +6,7 @@ import type { Column, ColumnType, TransferProgress, Value } from '../../../src/d
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { folded } from '../../../src/databases/mysql/results-names.ts';
 import { execute, freshDatabase, servers } from '../../support/services.ts';
-import { never, owner, writeOptions } from '../support.ts';
+import { NO_LIMITS, never, owner, writeOptions } from '../support.ts';
 import {
   catalogued,
   column,
@@ -423,7 +423,7 @@ for (const server of servers('mysql')) {
       const dsn = await freshDatabase(t, server);
       const results = await openResults(t, dsn);
       const limited = (max_rows: number | null, max_bytes: number | null) =>
-        results.write(numbers(5_000), writeOptions('a', { limits: { max_rows, max_bytes } }));
+        results.write(numbers(5_000), writeOptions('a', { limits: { ...NO_LIMITS, max_rows, max_bytes } }));
       await assert.rejects(limited(4_999, null), { code: 'limit_reached', message: /max_rows \(4999\)/ });
       await assert.rejects(limited(null, 50_000), { code: 'limit_reached', message: /max_bytes \(50000\)/ });
       await onlyTables(dsn, []);

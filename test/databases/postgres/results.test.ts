@@ -4,7 +4,7 @@ import { suite, test } from 'node:test';
 import type { Column, ColumnType, Value } from '../../../src/databases/database.ts';
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { execute, freshDatabase, servers } from '../../support/services.ts';
-import { never } from '../support.ts';
+import { NO_LIMITS, never } from '../support.ts';
 import {
   catalogued,
   column,
@@ -562,15 +562,15 @@ for (const server of servers('postgres')) {
       const results = await openResults(t, dsn);
       const client = await reader(t, dsn);
       for (const many of [11, MANY]) {
-        const limits = { max_rows: many - 1, max_bytes: null };
+        const limits = { ...NO_LIMITS, max_rows: many - 1 };
         const error = failure(await rejection(results.write(numbers(many), options('a', { limits }))));
         assert.deepEqual([error.code, error.transient], ['limit_reached', false], error.message);
-        const small = { max_rows: null, max_bytes: many * 10 };
+        const small = { ...NO_LIMITS, max_bytes: many * 10 };
         const other = failure(await rejection(results.write(numbers(many), options('a', { limits: small }))));
         assert.equal(other.code, 'limit_reached', other.message);
       }
       assert.deepEqual(await tables(client), []);
-      const fits = { max_rows: 11, max_bytes: null };
+      const fits = { ...NO_LIMITS, max_rows: 11 };
       assert.equal((await results.write(numbers(11), options('a', { limits: fits }))).rows, 11);
     });
 

@@ -8,6 +8,7 @@
 -- ttl: 2h
 -- max_rows: 1_000_000
 -- max_bytes: 1GiB
+-- max_value_bytes: 100kB
 -- priority: -5
 -- x-owner: finance: accounts
 -- x-empty:
