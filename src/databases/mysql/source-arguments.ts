@@ -5,10 +5,13 @@ import { COMMAND } from './source-wire.ts';
 
 /** Command, statement, no cursor, one iteration. */
 const HEAD_BYTES = 10;
+/** Of a DECIMAL: digits, and those behind the point. */
+const MOST_DIGITS = 65;
+const MOST_SCALE = 30;
 
 /**
  * A string is bound as text, which the server converts to what it is compared with; a whole number as BIGINT, another
- * as DOUBLE, a boolean as 1 or 0.
+ * as DECIMAL, which is exactly what was written, or as DOUBLE if no DECIMAL has room for it; a boolean as 1 or 0.
  */
 export function executeCommand(statement: number, args: readonly Argument[]): Buffer {
   const head = Buffer.alloc(HEAD_BYTES);
@@ -33,10 +36,12 @@ export function executeCommand(statement: number, args: readonly Argument[]): Bu
 function bound(arg: Argument): readonly [type: number, value: Buffer | null] {
   switch (typeof arg) {
     case 'string':
-      return [TYPE.var_string, Buffer.concat([lengthOf(Buffer.byteLength(arg)), Buffer.from(arg)])];
+      return [TYPE.var_string, textOf(arg)];
     case 'boolean':
       return [TYPE.tiny, Buffer.from([arg ? 1 : 0])];
     case 'number': {
+      const digits = Number.isSafeInteger(arg) ? null : decimalOf(arg);
+      if (digits !== null) return [TYPE.newdecimal, textOf(digits)];
       const value = Buffer.alloc(8);
       if (!Number.isSafeInteger(arg) || Object.is(arg, -0)) {
         value.writeDoubleLE(arg);
@@ -48,6 +53,19 @@ function bound(arg: Argument): readonly [type: number, value: Buffer | null] {
     case 'object':
       return [TYPE.null, null];
   }
+}
+
+/** A number in digits, as it was written; null if no DECIMAL has room for it. */
+function decimalOf(number: number): string | null {
+  if (Number.isInteger(number)) return Math.abs(number) < 10 ** MOST_DIGITS ? String(BigInt(number)) : null;
+  const [, after = '', exponent = '0'] = /^-?\d+(?:\.(\d+))?(?:e([+-]\d+))?$/.exec(String(number)) ?? [];
+  const scale = after.length - Number(exponent);
+  return scale > MOST_SCALE ? null : number.toFixed(scale);
+}
+
+function textOf(text: string): Buffer {
+  const bytes = Buffer.from(text);
+  return Buffer.concat([lengthOf(bytes.length), bytes]);
 }
 
 function lengthOf(bytes: number): Buffer {

@@ -20,13 +20,14 @@ import { PgBinaryWriter } from '../encodings/pg-binary.ts';
 import { DatabaseError, type DatabaseErrorCode, wrongCount } from '../errors.ts';
 import type { ConnectOptions } from './connect.ts';
 import { connectionOptions } from './dsn.ts';
-import { failureOf, isConnectionError } from './failure.ts';
+import { errorNumber, failureOf, isConnectionError } from './failure.ts';
 import { type ColumnDefinition, columnOf, unreadable } from './source-columns.ts';
 import { marker } from './source-marker.ts';
 import { type Member, Pool } from './source-pool.ts';
 import { BinaryRows } from './source-rows.ts';
 import { type Prepared, Session } from './source-session.ts';
-import { checkStatement } from './source-statement.ts';
+import { checkCounts, checkStatement } from './source-statement.ts';
+import { foreignParameter } from './source-tokens.ts';
 import { cutBy, summary, type Warnings } from './source-warnings.ts';
 
 export interface MysqlSourceOptions {
@@ -66,7 +67,7 @@ class MysqlSource implements Source {
 
   async prepare(sql: string, signal: AbortSignal): Promise<StatementInfo> {
     checkStatement(sql, this.#database);
-    const failing: Failing = { signal, doing: 'invalid_statement' };
+    const failing: Failing = { signal, doing: 'invalid_statement', sql };
     return this.#using(this.#desk, deskMark(), failing, async (session) => {
       const statement = await session.prepare(sql, null);
       const columns = this.#columnsOf(statement);
@@ -82,12 +83,13 @@ class MysqlSource implements Source {
     if (encoding === undefined) {
       throw new DatabaseError('query_failed', `${this.#database} has no encoding that is accepted`);
     }
-    const failing: Failing = { signal, doing: 'query_failed', args };
+    const failing: Failing = { signal, doing: 'query_failed', sql, args };
     return this.#using(this.#queries, marker(owner), failing, async (session) => {
       if (owner.attempt > 1) await session.endPredecessors(owner);
       const statement = await session.prepare(sql, timeout_ms);
       this.#columnsOf(statement);
       this.#checkCount(args.length, statement.parameters);
+      checkCounts(sql, statement.parameters, args, this.#database);
       const rows = await session.execute(statement, args, (definitions) => {
         const columns = this.#told(definitions, statement);
         tell(onColumns, columns);
@@ -184,10 +186,16 @@ class MysqlSource implements Source {
     }
   }
 
-  #translated(error: unknown, { signal, doing, args = [] }: Failing): unknown {
+  #translated(error: unknown, { signal, doing, sql = '', args = [] }: Failing): unknown {
     if (signal.aborted) return signal.reason;
     if (error instanceof Refused) return error.cause;
-    return failureOf(error, this.#database, doing, { args });
+    const failure = failureOf(error, this.#database, doing, { args });
+    const foreign = UNREADABLE.has(errorNumber(error)) ? foreignParameter(sql) : null;
+    if (foreign === null) return failure;
+    return new DatabaseError(
+      failure.code,
+      `${failure.message}; a parameter is a ? on MySQL and MariaDB, not ${foreign}`,
+    );
   }
 
   #columnsOf(statement: Prepared): readonly Column[] {
@@ -224,10 +232,14 @@ function tell(onColumns: QueryOptions['onColumns'], columns: readonly Column[]):
   }
 }
 
+/** A column that is not there, and a syntax error. */
+const UNREADABLE: ReadonlySet<number> = new Set([1054, 1064]);
+
 /** What an error is about. */
 interface Failing {
   readonly signal: AbortSignal;
   readonly doing: 'invalid_statement' | 'query_failed';
+  readonly sql?: string;
   readonly args?: readonly Argument[];
 }
 
