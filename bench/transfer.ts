@@ -9,6 +9,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { flagsOf } from '../scripts/arguments.ts';
+import { enginesOfRun } from '../scripts/services/engines.ts';
 import { whenEnded } from '../scripts/services/signals.ts';
 import { startServers } from '../scripts/services/start.ts';
 import type { ResultsConfig, SourceConfig } from '../src/databases/open.ts';
@@ -28,7 +29,7 @@ const POOL = { max_active: 20, max_idle: 10, connect_timeout_ms: 10_000 };
 
 const run = promisify(execFile);
 const ended = whenEnded();
-const servers = await startServers((line) => console.error(line), ended.signal);
+const servers = await startServers((line) => console.error(line), ended.signal, enginesOfRun(false));
 const folder = mkdtempSync(join(tmpdir(), 'dungbeetle-bench-'));
 try {
   const dsns = await makeDatabases();

@@ -1,11 +1,13 @@
-/** `npm run services`: the servers that tests use, until Ctrl-C. */
+/** `npm run services`: the servers that tests use, until Ctrl-C; with `-- --all` every generation of each. */
 import { once } from 'node:events';
+import { enginesOfRun } from './services/engines.ts';
 import { whenEnded } from './services/signals.ts';
 import { startServers } from './services/start.ts';
 
 const ended = whenEnded();
 try {
-  const servers = await startServers((line) => console.error(line), ended.signal);
+  const engines = enginesOfRun(process.argv.includes('--all'));
+  const servers = await startServers((line) => console.error(line), ended.signal, engines);
   for (const [name, value] of Object.entries(servers.environment)) {
     console.log(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
   }

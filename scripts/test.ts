@@ -1,10 +1,14 @@
-/** `npm test -- [options and files of node --test]`: starts the servers that tests use, runs the tests, stops the servers. */
+/**
+ * `npm test -- [options and files of node --test]`: starts the servers that tests use, runs the tests, stops the
+ * servers. With `--all` it runs them on every generation of each server.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { enginesOfRun } from './services/engines.ts';
 import { whenEnded } from './services/signals.ts';
 import { summary } from './services/skipped.ts';
 import { startServers } from './services/start.ts';
@@ -39,10 +43,12 @@ async function runTests(args: readonly string[], environment: Record<string, str
 
 /** The exit code of the run. */
 async function main(given: readonly string[], signal: AbortSignal): Promise<number> {
-  const servers = await startServers((line) => console.log(line), signal);
+  const engines = enginesOfRun(given.includes('--all'));
+  const servers = await startServers((line) => console.log(line), signal, engines);
   try {
     const isFile = (argument: string) => !argument.startsWith('-');
-    const args = given.some(isFile) ? given : [...given, 'test/**/*.test.ts'];
+    const own = given.filter((argument) => argument !== '--all');
+    const args = own.some(isFile) ? own : [...own, 'test/**/*.test.ts'];
     const { code, reasons } = await runTests(args, servers.environment, signal);
     const { text, isMissing } = summary(reasons);
     if (text !== '') console.log(text);

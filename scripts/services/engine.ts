@@ -1,7 +1,16 @@
 /** What the test tools know of a kind of server. One more is a file beside this one and a line in engines.ts. */
 import type { Account } from './accounts.ts';
+import type { Released } from './release.ts';
 
-export type ServerName = 'postgres-15' | 'postgres-18' | 'mariadb' | 'clickhouse' | 'redis';
+export type ServerName =
+  | 'postgres-15'
+  | 'postgres-18'
+  | 'mysql'
+  | 'mariadb'
+  | 'mariadb-11'
+  | 'clickhouse'
+  | 'redis'
+  | 'valkey';
 
 export const USER = 'dungbeetle';
 export const DATABASE = 'tests';
@@ -34,14 +43,16 @@ export interface Program {
   readonly name: string;
   /** The environment variable with the reason why there is none; for an engine the one that names a server. */
   readonly variable: string;
-  /** Debian's package that has it; null where npm brings it. */
-  readonly package: string | null;
+  /** Debian's package that has it, of the machine's own release or of another; null where npm brings it. */
+  readonly package: string | Released | null;
   /** The folder of its programs on this machine, or null. */
   find(): string | null;
 }
 
 export interface Engine extends Program {
   readonly name: ServerName;
+  /** One more generation of a server: in a run that asks for all of them, not in every run. */
+  readonly isExtra?: true;
   /** The environment variable that names a server to use instead of one of ours. */
   readonly variable: string;
   /** The accounts it may run as when we are root. */

@@ -7,7 +7,6 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -15,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { account } from './accounts.ts';
 import type { Engine } from './engine.ts';
+import { makeOnce } from './once.ts';
 import { removeAtEnd, run } from './processes.ts';
 
 export interface Home {
@@ -50,6 +50,13 @@ export function ownFolder(engine: Engine, path: string): string {
   return path;
 }
 
+/** A folder that the servers' accounts may pass through to their own. */
+function enterable(path: string): string {
+  mkdirSync(path, { recursive: true });
+  chmodSync(path, 0o711);
+  return path;
+}
+
 /** The engine's programs where its account can run them: node_modules may be in a folder that only we may enter. */
 export async function programs(home: Home, engine: Engine): Promise<string> {
   const copy = join(home.folder, 'programs', engine.name);
@@ -63,7 +70,8 @@ export async function programs(home: Home, engine: Engine): Promise<string> {
     () => false,
   );
   if (canEnter) return found;
-  const made = await once(copy, async (fresh) => {
+  enterable(dirname(copy));
+  const made = await makeOnce(copy, async (fresh) => {
     await run('cp', ['-R', '-p', join(found, '..'), fresh]);
     chmodSync(fresh, 0o755);
   });
@@ -74,7 +82,8 @@ export async function programs(home: Home, engine: Engine): Promise<string> {
 export async function prepareTemplate(home: Home, engine: Engine): Promise<string | null> {
   const prepare = engine.prepare?.bind(engine);
   if (prepare === undefined) return null;
-  const folder = await once(join(home.folder, 'templates', engine.name), async (fresh) => {
+  const templates = enterable(join(home.folder, 'templates'));
+  const folder = await makeOnce(join(templates, engine.name), async (fresh) => {
     ownFolder(engine, fresh);
     await prepare({
       programs: await programs(home, engine),
@@ -85,20 +94,4 @@ export async function prepareTemplate(home: Home, engine: Engine): Promise<strin
     });
   });
   return join(folder, 'data');
-}
-
-/** Makes the folder `path` if it is not there, or lets another process of the run be first; it is never half made. */
-async function once(path: string, make: (fresh: string) => Promise<unknown>): Promise<string> {
-  if (existsSync(path)) return path;
-  mkdirSync(dirname(path), { recursive: true });
-  chmodSync(dirname(path), 0o711);
-  const fresh = `${path}.${process.pid}`;
-  await make(fresh);
-  try {
-    renameSync(fresh, path);
-  } catch (error) {
-    if (!existsSync(path)) throw error;
-    rmSync(fresh, { recursive: true });
-  }
-  return path;
 }

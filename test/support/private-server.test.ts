@@ -5,15 +5,16 @@ import { createConnection as connectMysql } from 'mysql2/promise';
 import pg from 'pg';
 import { alive, children } from '../../scripts/services/processes.ts';
 import { mounted } from './mount.ts';
-import { execute, noPrivate, setReadOnly, startPrivate } from './services.ts';
+import { execute, noPrivate, privateNames, SERVERS, setReadOnly, startPrivate } from './services.ts';
 import { until } from './until.ts';
 
 const POSTGRES = ['postgres-15', 'postgres-18'] as const;
 
+const TABLE = ['CREATE TABLE kept (a INTEGER)', 'INSERT INTO kept VALUES (7)', 'SELECT a FROM kept'] as const;
+
 const KEPT = {
-  'postgres-15': ['CREATE TABLE kept (a INTEGER)', 'INSERT INTO kept VALUES (7)', 'SELECT a FROM kept'],
-  'postgres-18': ['CREATE TABLE kept (a INTEGER)', 'INSERT INTO kept VALUES (7)', 'SELECT a FROM kept'],
-  mariadb: ['CREATE TABLE kept (a INTEGER)', 'INSERT INTO kept VALUES (7)', 'SELECT a FROM kept'],
+  postgres: TABLE,
+  mysql: TABLE,
   clickhouse: [
     'CREATE TABLE kept (a Int8) ENGINE = Log',
     'INSERT INTO kept VALUES (7)',
@@ -22,9 +23,9 @@ const KEPT = {
   redis: ['SET kept 7', 'SAVE', 'GET kept'],
 } as const;
 
-for (const name of Object.keys(KEPT) as (keyof typeof KEPT)[]) {
+for (const { name, engine } of SERVERS) {
   suite(`a ${name} of one's own`, { skip: noPrivate(name) }, () => {
-    const [create, insert, select] = KEPT[name];
+    const [create, insert, select] = KEPT[engine];
 
     test('comes back with what it had after a SIGKILL and after a restart, on the same port', async (t) => {
       const server = await startPrivate(t, name);
@@ -47,14 +48,14 @@ for (const name of Object.keys(KEPT) as (keyof typeof KEPT)[]) {
       const socket = connectTcp(server.port, '127.0.0.1'); // by its kernel
       t.after(() => socket.destroy());
       let answered = false;
-      const asked = execute(server.dsn, name === 'redis' ? 'PING' : 'SELECT 1').then((rows) => {
+      const asked = execute(server.dsn, engine === 'redis' ? 'PING' : 'SELECT 1').then((rows) => {
         answered = true;
         return rows;
       });
       await until('it is connected', () => !socket.pending);
       assert.equal(answered, false);
       server.resume();
-      assert.deepEqual(await asked, [[name === 'redis' ? 'PONG' : '1']]);
+      assert.deepEqual(await asked, [[engine === 'redis' ? 'PONG' : '1']]);
     });
   });
 }
@@ -115,29 +116,32 @@ for (const name of POSTGRES) {
   });
 }
 
-suite("a mariadb of one's own, as MySQL", { skip: noPrivate('mariadb') }, () => {
-  test('TLS by its own authority', async (t) => {
-    const server = await startPrivate(t, 'mariadb', { tls: true });
-    const client = await connectMysql({ uri: server.dsn, ssl: { ca: server.ca } });
-    t.after(() => client.end());
-    const [rows] = await client.query("SHOW STATUS LIKE 'Ssl_version'");
-    assert.match(JSON.stringify(rows), /TLSv1\.[23]/);
-    await assert.rejects(connectMysql({ uri: server.dsn, ssl: {} }), { code: 'HANDSHAKE_SSL_ERROR' });
-  });
-
-  test('data on a small disk, and settings of its own', async (t) => {
-    const disk = mounted(t, 'size=80m');
-    if (disk === null) return;
-    const server = await startPrivate(t, 'mariadb', {
-      dataFolder: disk,
-      settings: { 'max-connections': '17' },
+for (const name of privateNames('mysql')) {
+  suite(`a ${name} of one's own, as MySQL`, { skip: noPrivate(name) }, () => {
+    test('TLS by its own authority', async (t) => {
+      const server = await startPrivate(t, name, { tls: true });
+      const client = await connectMysql({ uri: server.dsn, ssl: { ca: server.ca } });
+      t.after(() => client.end());
+      const [rows] = await client.query("SHOW STATUS LIKE 'Ssl_version'");
+      assert.match(JSON.stringify(rows), /TLSv1\.[23]/);
+      await assert.rejects(connectMysql({ uri: server.dsn, ssl: {} }), { code: 'HANDSHAKE_SSL_ERROR' });
     });
-    assert.deepEqual(await execute(server.dsn, 'SELECT @@max_connections'), [['17']]);
-    const fill = 'CREATE TABLE a AS SELECT repeat(md5(seq), 30) FROM seq_1_to_90000';
-    await assert.rejects(execute(server.dsn, fill), { errno: 1114 }); // the table is full
-    await execute(server.dsn, 'SELECT 1');
+
+    test('data on a small disk, and settings of its own', async (t) => {
+      const disk = mounted(t, 'size=130m');
+      if (disk === null) return;
+      const server = await startPrivate(t, name, {
+        dataFolder: disk,
+        settings: { 'max-connections': '17' },
+      });
+      assert.deepEqual(await execute(server.dsn, 'SELECT @@max_connections'), [['17']]);
+      const fill = `CREATE TABLE a AS WITH RECURSIVE seq (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM seq WHERE n < 300)
+      SELECT repeat(sha2(a.n, 256), 15) FROM seq AS a, seq AS b`;
+      await assert.rejects(execute(server.dsn, fill), { errno: 1114 }); // the table is full
+      await execute(server.dsn, 'SELECT 1');
+    });
   });
-});
+}
 
 test('a server that cannot start says why, and leaves nothing', {
   skip: noPrivate('postgres-18'),

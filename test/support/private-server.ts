@@ -7,6 +7,7 @@ import { ENGINES } from '../../scripts/services/engines.ts';
 import { createHome, type Home, openHome } from '../../scripts/services/home.ts';
 import { removeAtEnd } from '../../scripts/services/processes.ts';
 import { createServer, type Server, type ServerOptions } from '../../scripts/services/server.ts';
+import { withoutServer } from '../../scripts/services/skipped.ts';
 import { afterOthers, type Scope } from './scope.ts';
 import { execute } from './sql.ts';
 import { until } from './until.ts';
@@ -33,7 +34,7 @@ export function noPrivate(name: ServerName): string | false {
   const engine = engineOf(name);
   if (engine.find() !== null) return false;
   const reason = process.env[skipVariable(engine.variable)] ?? 'its programs are not on this machine';
-  return `missing: ${name}: ${reason}`;
+  return withoutServer(name, reason);
 }
 
 export type PrivateOptions = Pick<ServerOptions, 'dataFolder' | 'settings' | 'tls'>;

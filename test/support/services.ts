@@ -3,8 +3,9 @@
  * `npm run services` in another terminal prints the variables that name them.
  */
 import { randomBytes } from 'node:crypto';
-import { skipVariable } from '../../scripts/services/engine.ts';
+import { type ServerName, skipVariable } from '../../scripts/services/engine.ts';
 import { ENGINES } from '../../scripts/services/engines.ts';
+import { withoutServer } from '../../scripts/services/skipped.ts';
 import { afterOthers, type Scope } from './scope.ts';
 import { endSessions, execute, quoteName } from './sql.ts';
 
@@ -13,7 +14,7 @@ export { proxy } from './proxy.ts';
 export { execute, leftQueries, type RunningQuery, runningQueries } from './sql.ts';
 
 export interface Service {
-  readonly name: 'postgres-15' | 'postgres-18' | 'mariadb' | 'mysql' | 'clickhouse' | 'redis';
+  readonly name: ServerName;
   /** What it speaks: suites are written for that. */
   readonly engine: 'postgres' | 'mysql' | 'clickhouse' | 'redis';
   /** Of an administrator; null exactly when there is a reason to skip. */
@@ -26,22 +27,33 @@ function service(name: Service['name'], engine: Service['engine'], variable: str
   const dsn = process.env[variable];
   if (dsn !== undefined && dsn !== '') return { name, engine, dsn, skip: false };
   const reason = process.env[skipVariable(variable)] ?? `no ${variable}: run it by npm test`;
-  return { name, engine, dsn: null, skip: `missing: ${name}: ${reason}` };
+  return { name, engine, dsn: null, skip: withoutServer(name, reason) };
 }
 
 const SPEAKS = {
   'postgres-15': 'postgres',
   'postgres-18': 'postgres',
+  mysql: 'mysql',
   mariadb: 'mysql',
+  'mariadb-11': 'mysql',
   clickhouse: 'clickhouse',
   redis: 'redis',
-} as const;
+  valkey: 'redis',
+} as const satisfies Record<ServerName, Service['engine']>;
 
-/** All of them. MySQL's own server is in Debian no more: it is here when TEST_MYSQL_DSN names one. */
-export const SERVERS: readonly Service[] = [
-  ...ENGINES.map(({ name, variable }) => service(name, SPEAKS[name], variable)),
-  ...(process.env['TEST_MYSQL_DSN'] ? [service('mysql', 'mysql', 'TEST_MYSQL_DSN')] : []),
-];
+/** The engines of this run: those of every run, and what this one has besides. */
+const OF_RUN = ENGINES.filter(
+  ({ isExtra, variable }) => isExtra !== true || process.env[variable] || process.env[skipVariable(variable)],
+);
+
+export const SERVERS: readonly Service[] = OF_RUN.map(({ name, variable }) =>
+  service(name, SPEAKS[name], variable),
+);
+
+/** Names for `startPrivate`: the servers of this run that speak as `engine`. */
+export function privateNames(engine: Service['engine']): readonly ServerName[] {
+  return OF_RUN.map(({ name }) => name).filter((name) => SPEAKS[name] === engine);
+}
 
 /** Those a suite for `engine` runs on, each with its reason to be skipped. */
 export function servers(engine: Service['engine']): readonly Service[] {
