@@ -33,6 +33,12 @@ export function attachAccessLog(app: FastifyInstance): void {
   });
 }
 
+/** Ends a request whose client has gone away: there is nobody to send an answer to, but what it did is told. */
+export function endUnread(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  logRequest(request, reply);
+  return reply.hijack();
+}
+
 /** What changes something is told at info; polls, which come by the thousand, at debug. */
 export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
   const line = {

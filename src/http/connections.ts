@@ -1,7 +1,7 @@
 /** What holds for connections rather than routes: time limits, requests that are no HTTP, and the end. */
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { ApiError, errorBody } from './errors.ts';
 
 /** Durations in ms. */
@@ -35,6 +35,11 @@ export const TIMEOUTS: Timeouts = {
 
 /** Bytes of request line and header fields together. */
 export const MAX_HEADER_BYTES = 16 * 1024;
+
+/** Whether nobody is there any more to read the answer. */
+export function isGone({ raw }: FastifyReply): boolean {
+  return raw.destroyed;
+}
 
 /** The requests in work, and the signal by which they learn that the server closes. */
 export class Connections {

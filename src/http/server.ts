@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import type { Queue } from '../queue/queue.ts';
 import type { ReportService } from '../reports/service.ts';
 import { attachAccessLog, logRequest, requestId } from './access-log.ts';
+import { LongAnswers } from './answers.ts';
 import { bodyParser } from './body.ts';
 import { Connections, MAX_HEADER_BYTES, TIMEOUTS, type Timeouts } from './connections.ts';
 import { errorBody, RETRY_AFTER, toApiError } from './errors.ts';
@@ -38,6 +39,8 @@ export interface ServerOptions {
   readonly timeouts?: Partial<Timeouts>;
   /** How long the answer to a DELETE waits for a running job to end, ms. */
   readonly cancel_wait_ms?: number;
+  /** The most bytes of long answers that clients have not read yet. */
+  readonly most_unread_bytes?: number;
   /** How long a part may take to answer before /health/ready counts it as down, ms. */
   readonly health_wait_ms?: number;
 }
@@ -110,6 +113,7 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     queue: options.queue,
     reports: options.reports,
     connections,
+    answers: new LongAnswers(options.most_unread_bytes),
     cancel_wait_ms: options.cancel_wait_ms ?? CANCEL_WAIT_MS,
     health_wait_ms: options.health_wait_ms ?? HEALTH_WAIT_MS,
   };

@@ -39,6 +39,7 @@ export function promptStore(store: Store, answer_ms: number): Store {
     get: (job_id) => soon(store.get(job_id)),
     states: (job_ids) => soon(store.states(job_ids)),
     group: (group_id) => soon(store.group(group_id)),
+    unfinished: (group_ids) => soon(store.unfinished(group_ids)),
     pending: (queue, limit) => soon(store.pending(queue, limit)),
     list: (filter, limit, cursor) => soon(store.list(filter, limit, cursor)),
     stats: () => soon(store.stats()),

@@ -1,6 +1,7 @@
 /** The queue as its users see it: posting jobs, asking after them, waiting for them. */
 import { randomUUID } from 'node:crypto';
 import { isFinished } from './finished.ts';
+import { GroupWaiters } from './group-wait.ts';
 import type {
   Dependency,
   Group,
@@ -28,10 +29,12 @@ export interface WaitOptions {
 export class Queue {
   readonly store: Store;
   readonly #waiters: Waiters;
+  readonly #groupWaiters: GroupWaiters;
 
   constructor(store: Store) {
     this.store = store;
     this.#waiters = new Waiters(store, isFinished);
+    this.#groupWaiters = new GroupWaiters(store);
   }
 
   /** Posts one job. Throws as `Store.enqueue`. */
@@ -66,6 +69,14 @@ export class Queue {
    */
   wait(job_id: string, { timeout_ms, signal }: WaitOptions): Promise<Job> {
     return this.#waiters.wait(job_id, timeout_ms, signal);
+  }
+
+  /**
+   * Resolves when all jobs of the newest group of an id are finished or forgotten, when the time is up, or when the
+   * signal aborts. Throws `UnknownGroup`. It costs as much for a group of ten thousand jobs as for one of two.
+   */
+  waitForGroup(group_id: string, { timeout_ms, signal }: WaitOptions): Promise<void> {
+    return this.#groupWaiters.wait(group_id, timeout_ms, signal);
   }
 
   get(job_id: string): Promise<Job> {

@@ -311,6 +311,12 @@ export interface Store {
   /** The newest group of an id. Throws `UnknownGroup`. */
   group(group_id: string): Promise<Group>;
 
+  /**
+   * For each id how many jobs of its newest group are not finished, or null where there is none: for those who wait. Its
+   * cost does not grow with the number of jobs.
+   */
+  unfinished(group_ids: readonly string[]): Promise<readonly (number | null)[]>;
+
   /** PENDING and RETRY jobs of a queue in the order in which they will run, as far as can be known. */
   pending(queue: string, limit: number): Promise<readonly Job[]>;
 

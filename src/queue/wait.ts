@@ -2,6 +2,7 @@
  * Waiting for jobs to finish: any number of waiters, one question to the store for all of them. Hints make it
  * quick, a poll makes it sure.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { LONGEST_TIMER_MS } from '../util/duration.ts';
 import { QueueError } from './errors.ts';
 import type { Job, JobState, Store } from './store.ts';
@@ -24,6 +25,7 @@ export class Waiters {
   #asking = new Set<string>();
   /** Those that are being read now, and whether there is reason to read them again afterwards. */
   readonly #reading = new Map<string, boolean>();
+  readonly #reads = new Map<string, Promise<Job>>();
   #looking = false;
   #unwatch: (() => void) | undefined;
   #poll: NodeJS.Timeout | undefined;
@@ -48,7 +50,7 @@ export class Waiters {
     const waiter: Waiter = { resolve, reject };
     const timeUp = () => {
       this.#remove(job_id, waiter);
-      this.#store.get(job_id).then(resolve, reject);
+      this.#readSoon(job_id).then(resolve, reject);
     };
     const timer = setTimeout(timeUp, Math.min(timeout_ms, LONGEST_TIMER_MS));
     signal?.addEventListener('abort', timeUp);
@@ -60,6 +62,19 @@ export class Waiters {
       signal?.removeEventListener('abort', timeUp);
       this.#remove(job_id, waiter);
     }
+  }
+
+  /** The job as it is: read once for all whose time is up in the same turn of the event loop. */
+  #readSoon(job_id: string): Promise<Job> {
+    let read = this.#reads.get(job_id);
+    if (read === undefined) {
+      read = nextTurn().then(() => {
+        this.#reads.delete(job_id);
+        return this.#store.get(job_id);
+      });
+      this.#reads.set(job_id, read);
+    }
+    return read;
   }
 
   #add(job_id: string, waiter: Waiter): void {

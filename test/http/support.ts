@@ -11,6 +11,7 @@ import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import type { DatabaseLoad } from '../../src/reports/limits.ts';
 import { ReportError, type ReportRequest, type TaskInfo } from '../../src/reports/report.ts';
 import type { Health, ReportService } from '../../src/reports/service.ts';
+import { storeWith } from '../queue/store-with.ts';
 
 /** The name of a task: as long as a queue takes. */
 export const LONG_NAME = 'x'.repeat(128);
@@ -200,9 +201,14 @@ export class TestApi {
   }
 }
 
-/** A server that listens on a free port, closed after the test. */
-export async function api(t: TestContext, options: Partial<ServerOptions> = {}): Promise<TestApi> {
-  const store = await openSqliteStore({ path: ':memory:' });
+/** A server that listens on a free port, closed after the test; its store has some calls of the test's own. */
+export async function api(
+  t: TestContext,
+  options: Partial<ServerOptions> = {},
+  callsOf: (store: Store) => Partial<Store> = () => ({}),
+): Promise<TestApi> {
+  const opened = await openSqliteStore({ path: ':memory:' });
+  const store = storeWith(opened, callsOf(opened));
   const test = new TestApi(options, store);
   t.after(async () => {
     await test.app.close();

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { StoreUnavailable } from '../../src/queue/errors.ts';
 import { Queue, QueueError } from '../../src/queue/index.ts';
 import type { Hint, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
@@ -33,7 +34,7 @@ async function end(store: Store, count: number): Promise<void> {
 
 /** A store that counts how often it is asked, and by whom it is watched. */
 function counted(store: Store) {
-  const counts = { get: 0, states: 0, watchers: 0 };
+  const counts = { get: 0, states: 0, unfinished: 0, watchers: 0 };
   const counting: Partial<Store> = {
     get: (job_id) => {
       counts.get += 1;
@@ -42,6 +43,10 @@ function counted(store: Store) {
     states: (job_ids) => {
       counts.states += 1;
       return store.states(job_ids);
+    },
+    unfinished: (group_ids) => {
+      counts.unfinished += 1;
+      return store.unfinished(group_ids);
     },
     watch: (listener: (hint: Hint) => void) => {
       counts.watchers += 1;
@@ -156,6 +161,73 @@ test('a hint that comes while a job is read has it read again, unless it is over
   assert.equal(reads, 2);
   hint({ type: 'finished', job_id });
   assert.equal(reads, 2);
+});
+
+test('waiting for a group costs a question now and then, however large it is and however many wait', async (t) => {
+  const { store } = await setup(t);
+  const { counts, queue } = counted(store);
+  const jobs = Array.from({ length: 2_000 }, () => JOB);
+  await queue.enqueueAll(jobs, { group_id: 'large' });
+  await queue.enqueueAll([JOB], { group_id: 'small' });
+  const abort = new AbortController();
+  const leaving = Array.from({ length: 50 }, () =>
+    queue.waitForGroup('large', { timeout_ms: 60_000, signal: abort.signal }),
+  );
+  const late = Array.from({ length: 50 }, () => queue.waitForGroup('large', { timeout_ms: 20 }));
+  await Promise.all(late);
+  abort.abort();
+  await Promise.all(leaving);
+  assert.equal(counts.watchers, 0, 'nobody waits, but it is watched');
+  let over = false;
+  const large = queue.waitForGroup('large', { timeout_ms: 60_000 }).then(() => {
+    over = true;
+  });
+  const small = queue.waitForGroup('small', { timeout_ms: 60_000 });
+  await end(store, 1_999);
+  await queue.purgeGroup('small');
+  await small;
+  assert.equal(over, false);
+  await end(store, 1);
+  await large;
+  await queue.waitForGroup('large', { timeout_ms: 60_000 });
+  assert.equal(counts.watchers, 0);
+  assert.equal(counts.get + counts.states, 0);
+  // Each asks once for itself, and one asks for all of them.
+  assert.ok(counts.unfinished < 150, `${counts.unfinished} questions`);
+  const unknown = (error: unknown) => error instanceof QueueError && error.code === 'unknown_group';
+  await assert.rejects(queue.waitForGroup('small', { timeout_ms: 60_000 }), unknown);
+});
+
+test('a group is waited for through a time in which the store is unavailable', async (t) => {
+  const { store } = await setup(t);
+  await new Queue(store).enqueueAll([JOB], { group_id: 'g' });
+  let asked = 0;
+  const queue = new Queue(
+    storeWith(store, {
+      unfinished: (group_ids) => {
+        asked += 1;
+        return asked === 2 ? Promise.reject(StoreUnavailable('for now')) : store.unfinished(group_ids);
+      },
+    }),
+  );
+  const waits = queue.waitForGroup('g', { timeout_ms: 60_000 });
+  await until('it was asked in vain', () => asked === 2);
+  await end(store, 1);
+  await waits;
+  assert.ok(asked > 2);
+});
+
+test('a job that many have waited for in vain is read once for all of them', async (t) => {
+  const { store } = await setup(t);
+  const { counts, queue } = counted(store);
+  const { job_id } = await queue.enqueue(JOB);
+  const abort = new AbortController();
+  const waits = Array.from({ length: 100 }, () =>
+    queue.wait(job_id, { timeout_ms: 60_000, signal: abort.signal }),
+  );
+  abort.abort();
+  for (const job of await Promise.all(waits)) assert.equal(job.state, 'PENDING');
+  assert.equal(counts.get, 1);
 });
 
 test('a listener that throws is no failure of the call that ends the job', () => {

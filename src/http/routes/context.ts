@@ -8,6 +8,7 @@ import type {
 } from 'fastify';
 import type { Queue } from '../../queue/queue.ts';
 import type { ReportService } from '../../reports/service.ts';
+import type { LongAnswers } from '../answers.ts';
 import type { Connections } from '../connections.ts';
 
 /** A Fastify instance whose routes are typed by their schemas. */
@@ -24,6 +25,7 @@ export interface RouteContext {
   readonly queue: Queue;
   readonly reports: ReportService;
   readonly connections: Connections;
+  readonly answers: LongAnswers;
   readonly cancel_wait_ms: number;
   readonly health_wait_ms: number;
 }

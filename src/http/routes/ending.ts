@@ -16,25 +16,35 @@ export function purgeWaitMs(context: RouteContext): number {
 /** How many tables of a group are dropped at once: results databases have other work too. */
 const DROPS_AT_ONCE = 4;
 
-/** Resolves when all of the jobs have ended, or the time is up, or the signal aborts, or nobody can tell. */
+/** Resolves when the job has ended, or the time is up, or the signal aborts, or nobody can tell. */
 export async function waitForEnd(
   { queue }: RouteContext,
-  jobs: readonly Job[],
+  job: Job,
   timeout_ms: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const active = jobs.filter((job) => !isFinished(job.state));
-  await Promise.all(
-    active.map(async (job) => {
-      try {
-        await queue.wait(job.job_id, { timeout_ms, signal });
-      } catch (error) {
-        // Purged by somebody else: that is an end too. A store that is away just now has the cancel already.
-        const expected = ['unknown_job', 'store_unavailable'];
-        if (!(error instanceof QueueError && expected.includes(error.code))) throw error;
-      }
-    }),
-  );
+  if (isFinished(job.state)) return;
+  await untilNobodyCanTell(queue.wait(job.job_id, { timeout_ms, signal }));
+}
+
+/** The same of all jobs of a group. */
+export async function waitForGroup(
+  { queue }: RouteContext,
+  group_id: string,
+  timeout_ms: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await untilNobodyCanTell(queue.waitForGroup(group_id, { timeout_ms, signal }));
+}
+
+/** Purged by somebody else: that is an end too. A store that is away just now has the post or the cancel already. */
+async function untilNobodyCanTell(end: Promise<unknown>): Promise<void> {
+  try {
+    await end;
+  } catch (error) {
+    const expected = ['unknown_job', 'unknown_group', 'store_unavailable'];
+    if (!(error instanceof QueueError && expected.includes(error.code))) throw error;
+  }
 }
 
 /** Drops the result tables of jobs. Throws `ApiError` unavailable if one cannot be dropped now. */

@@ -1,12 +1,16 @@
 import { randomUUID } from 'node:crypto';
+import type { FastifyReply } from 'fastify';
 import { QueueError } from '../../queue/errors.ts';
 import { isFinished } from '../../queue/finished.ts';
+import { endUnread } from '../access-log.ts';
+import { jobsAnswer } from '../answers.ts';
+import { isGone } from '../connections.ts';
 import { ApiError } from '../errors.ts';
 import { flagOf, toReportRequest, waitOf } from '../requests.ts';
 import { GroupParams, GroupRequest, PurgeQuery, WaitQuery } from '../schemas.ts';
-import { groupView, postedGroupView, success } from '../views.ts';
+import { groupState, groupView, postedGroupView, success } from '../views.ts';
 import type { App, RouteContext } from './context.ts';
-import { dropTables, purgeWaitMs, waitForEnd } from './ending.ts';
+import { dropTables, purgeWaitMs, waitForGroup } from './ending.ts';
 import { enqueue, plan } from './tasks.ts';
 
 export function groupRoutes(app: App, context: RouteContext): void {
@@ -24,12 +28,13 @@ export function groupRoutes(app: App, context: RouteContext): void {
     const group = { group_id, ...(concurrency ? { concurrency } : {}) };
     const stored = await enqueue(() => queue.enqueueAll(posted, group));
     if (timeout_ms === null) return success(postedGroupView(group_id, stored));
-    await connections.waiting(reply.raw, (signal) => waitForEnd(context, stored, timeout_ms, signal));
+    await connections.waiting(reply.raw, (signal) => waitForGroup(context, group_id, timeout_ms, signal));
+    if (isGone(reply)) return endUnread(request, reply);
     try {
-      return success(groupView(await queue.group(group_id)));
+      return await sendGroup(context, reply, group_id);
     } catch (error) {
       // Accepted it is, whatever became of it or of the store.
-      if (!(error instanceof QueueError)) throw error;
+      if (!(error instanceof QueueError || error instanceof ApiError)) throw error;
       return success(groupView({ group_id, jobs: stored }));
     }
   });
@@ -41,10 +46,13 @@ export function groupRoutes(app: App, context: RouteContext): void {
       const { group_id } = request.params;
       request.subject = { group_id };
       const timeout_ms = waitOf(request.query.wait);
-      const group = await queue.group(group_id);
-      if (timeout_ms === null) return success(groupView(group));
-      await connections.waiting(reply.raw, (signal) => waitForEnd(context, group.jobs, timeout_ms, signal));
-      return success(groupView(await queue.group(group_id)));
+      if (timeout_ms !== null) {
+        await connections.waiting(reply.raw, (signal) =>
+          queue.waitForGroup(group_id, { timeout_ms, signal }),
+        );
+        if (isGone(reply)) return endUnread(request, reply);
+      }
+      return sendGroup(context, reply, group_id);
     },
   );
 
@@ -57,13 +65,24 @@ export function groupRoutes(app: App, context: RouteContext): void {
       await connections.waiting(reply.raw, async (signal) => {
         if (flagOf(request.query.purge)) await purge(context, group_id, signal);
         else {
-          const { jobs } = await queue.cancelGroup(group_id);
-          await waitForEnd(context, jobs, context.cancel_wait_ms, signal);
+          await queue.cancelGroup(group_id);
+          await waitForGroup(context, group_id, context.cancel_wait_ms, signal);
         }
       });
       return success(true);
     },
   );
+}
+
+function sendGroup(
+  { queue, answers }: RouteContext,
+  reply: FastifyReply,
+  group_id: string,
+): Promise<FastifyReply> {
+  return answers.send(reply, `group ${group_id}`, async () => {
+    const { jobs } = await queue.group(group_id);
+    return jobsAnswer({ group_id, state: groupState(jobs) }, jobs);
+  });
 }
 
 /** Two jobs of one id cannot be active at once; which two they are, the store does not know. */
@@ -85,11 +104,11 @@ async function purge(context: RouteContext, group_id: string, signal: AbortSigna
   let { jobs } = await queue.group(group_id);
   if (!jobs.every((job) => isFinished(job.state))) {
     try {
-      ({ jobs } = await queue.cancelGroup(group_id));
+      await queue.cancelGroup(group_id);
     } catch (error) {
       if (!(error instanceof QueueError && error.code === 'group_finished')) throw error;
     }
-    await waitForEnd(context, jobs, purgeWaitMs(context), signal);
+    await waitForGroup(context, group_id, purgeWaitMs(context), signal);
     ({ jobs } = await queue.group(group_id));
   }
   await dropTables(

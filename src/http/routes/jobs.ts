@@ -1,6 +1,9 @@
 import { QueueError } from '../../queue/errors.ts';
 import { isFinished } from '../../queue/finished.ts';
 import type { Job, JobFilter } from '../../queue/store.ts';
+import { endUnread } from '../access-log.ts';
+import { JSON_TYPE, jobsAnswer, statusAnswer } from '../answers.ts';
+import { isGone } from '../connections.ts';
 import { flagOf, limitOf, waitOf } from '../requests.ts';
 import {
   JobParams,
@@ -13,14 +16,14 @@ import {
   QueueParams,
   WaitQuery,
 } from '../schemas.ts';
-import { jobStatusView, jobView, success } from '../views.ts';
+import { jobStatusView, success } from '../views.ts';
 import type { App, RouteContext } from './context.ts';
 import { dropTables, purgeWaitMs, waitForEnd } from './ending.ts';
 
 export function jobRoutes(app: App, context: RouteContext): void {
-  const { queue, connections } = context;
+  const { queue, connections, answers } = context;
 
-  app.get('/jobs', { schema: { querystring: ListQuery } }, async (request) => {
+  app.get('/jobs', { schema: { querystring: ListQuery } }, async (request, reply) => {
     const { state, task, queue: name, group, limit, cursor } = request.query;
     const filter: JobFilter = {
       ...(state ? { state } : {}),
@@ -28,16 +31,21 @@ export function jobRoutes(app: App, context: RouteContext): void {
       ...(name ? { queue: name } : {}),
       ...(group ? { group_id: group } : {}),
     };
-    const page = await queue.list(filter, limitOf(limit, LIST_LIMIT), cursor || undefined);
-    return success({ jobs: page.items.map((job) => jobView(job)), cursor: page.cursor });
+    const most = limitOf(limit, LIST_LIMIT);
+    return answers.send(reply, `list ${JSON.stringify([filter, most, cursor])}`, async () => {
+      const page = await queue.list(filter, most, cursor || undefined);
+      return jobsAnswer({ cursor: page.cursor }, page.items);
+    });
   });
 
   app.get(
     '/jobs/queue/:queue',
     { schema: { params: QueueParams, querystring: PendingQuery } },
-    async (request) => {
-      const jobs = await queue.pending(request.params.queue, limitOf(request.query.limit, PENDING_LIMIT));
-      return success(jobs.map((job) => jobView(job)));
+    async (request, reply) => {
+      const most = limitOf(request.query.limit, PENDING_LIMIT);
+      return answers.send(reply, `pending ${most} ${request.params.queue}`, async () =>
+        jobsAnswer(null, await queue.pending(request.params.queue, most)),
+      );
     },
   );
 
@@ -52,7 +60,8 @@ export function jobRoutes(app: App, context: RouteContext): void {
       const job = await connections.waiting(reply.raw, (signal) =>
         queue.wait(job_id, { timeout_ms, signal }),
       );
-      return success(jobStatusView(job));
+      if (isGone(reply)) return endUnread(request, reply);
+      return reply.type(JSON_TYPE).send(statusAnswer(job));
     },
   );
 
@@ -64,7 +73,7 @@ export function jobRoutes(app: App, context: RouteContext): void {
       request.subject = { job_id };
       await connections.waiting(reply.raw, async (signal) => {
         if (flagOf(request.query.purge)) await purge(context, job_id, signal);
-        else await waitForEnd(context, [await queue.cancel(job_id)], context.cancel_wait_ms, signal);
+        else await waitForEnd(context, await queue.cancel(job_id), context.cancel_wait_ms, signal);
       });
       return success(true);
     },
@@ -85,7 +94,7 @@ async function purge(context: RouteContext, job_id: string, signal: AbortSignal)
   let job = await queue.get(job_id);
   if (!isFinished(job.state)) {
     const cancelled = await cancelUnlessFinished(context, job_id);
-    await waitForEnd(context, [cancelled], purgeWaitMs(context), signal);
+    await waitForEnd(context, cancelled, purgeWaitMs(context), signal);
     job = await queue.get(job_id);
   }
   if (isFinished(job.state)) {

@@ -5,6 +5,8 @@ import type { Job } from '../../queue/store.ts';
 import { ReportError, type ReportRequest } from '../../reports/report.ts';
 import type { ReportService } from '../../reports/service.ts';
 import { didYouMean } from '../../util/suggest.ts';
+import { endUnread } from '../access-log.ts';
+import { isGone } from '../connections.ts';
 import { ApiError } from '../errors.ts';
 import { flagOf, toReportRequest, waitOf } from '../requests.ts';
 import { JobRequest, TaskParams, TasksQuery, WaitQuery } from '../schemas.ts';
@@ -32,6 +34,7 @@ export function taskRoutes(app: App, context: RouteContext): void {
       request.subject = { job_id: job.job_id, task };
       if (timeout_ms === null) return success(postedView(job));
       const waited = await waitForPosted(context, job, timeout_ms, reply.raw);
+      if (isGone(reply)) return endUnread(request, reply);
       return success({ ...postedView(job), ...jobStatusView(waited) });
     },
   );

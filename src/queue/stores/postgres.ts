@@ -494,6 +494,11 @@ class PostgresStore implements Store {
     return { group_id, concurrency, created_at, jobs: jobs.map(toJob) };
   }
 
+  async unfinished(group_ids: readonly string[]): Promise<readonly (number | null)[]> {
+    const rows = await this.#pool.call<[left: number | null]>(this.#sql.unfinished, [group_ids]);
+    return rows.map(([left]) => left);
+  }
+
   async pending(queue: string, limit: number): Promise<readonly Job[]> {
     const rows = await this.#pool.call<JobRow>(this.#sql.pending, [
       queue,

@@ -215,6 +215,12 @@ class RedisStore implements Store {
     return toGroup(group_id, await this.#call('read', ['group', toText(group_id)]));
   }
 
+  async unfinished(group_ids: readonly string[]): Promise<readonly (number | null)[]> {
+    if (group_ids.length === 0) return [];
+    const [left] = await this.#call('read', ['unfinished', group_ids.length, ...group_ids.map(toText)]);
+    return items<number>(left).map((count) => (count < 0 ? null : count));
+  }
+
   async pending(queue: string, limit: number): Promise<readonly Job[]> {
     if (limit <= 0) return [];
     const [jobs] = await this.#call('read', ['pending', toText(queue), limit]);

@@ -141,6 +141,10 @@ class SqliteStore implements Store {
     return toGroup(await this.#client.call('group', group_id));
   }
 
+  unfinished(group_ids: readonly string[]): Promise<readonly (number | null)[]> {
+    return this.#client.call('unfinished', group_ids);
+  }
+
   async pending(queue: string, limit: number): Promise<readonly Job[]> {
     return (await this.#client.call('pending', queue, Math.max(0, limit))).map(toJob);
   }

@@ -233,6 +233,28 @@ export function groups({ each, shared }: Suites): void {
     await rejects(s.store.cancelGroup('nobody'), 'unknown_group');
   });
 
+  each('says how many jobs of a group are left, in whatever way they end', async (s) => {
+    await s.postAll([...range(3, 'g-'), { job_id: 'child', after: [{ job_id: 'g-0' }] }], { group_id: 'g' });
+    await s.postAll(['only'], { group_id: 'h' });
+    assert.deepEqual(await s.store.unfinished(['h', 'nobody', 'g']), [1, null, 4]);
+    assert.deepEqual(await s.store.unfinished([]), []);
+    const held = await s.claimOne();
+    assert.deepEqual(await s.store.unfinished(['g']), [4]);
+    await s.fail(held);
+    assert.deepEqual(await s.store.unfinished(['g']), [2]);
+    await s.store.cancel('g-1');
+    await s.store.purge('g-2');
+    assert.deepEqual(await s.store.unfinished(['g']), [0]);
+    await s.store.retry('g-1');
+    assert.deepEqual(await s.store.unfinished(['g']), [1]);
+    await s.store.cancelGroup('g');
+    // Its newest group counts.
+    await s.postAll(['new-1', 'new-2'], { group_id: 'g' });
+    assert.deepEqual(await s.store.unfinished(['g']), [2]);
+    await s.store.purgeGroup('g');
+    assert.deepEqual(await s.store.unfinished(['g', 'h']), [null, 1]);
+  });
+
   shared('several connections at once never exceed the concurrency of a group', async (s) => {
     const stores = [s.store, await s.connect(), await s.connect()];
     await s.postAll(range(60), { group_id: 'g', concurrency: 3 });

@@ -62,6 +62,10 @@ const SQL = {
   newestGroup: `
     SELECT seq, group_id, concurrency, created_at, unfinished FROM @groups
     WHERE group_id = $1 AND NOT forgotten ORDER BY seq DESC LIMIT 1`,
+  unfinished: `
+    SELECT (
+      SELECT g.unfinished FROM @groups g WHERE g.group_id = asked.id AND NOT g.forgotten ORDER BY g.seq DESC LIMIT 1
+    ) FROM unnest($1::text[]) WITH ORDINALITY asked (id, n) ORDER BY asked.n`,
   jobsOfGroup: `SELECT ${COLUMNS} FROM @all_jobs WHERE group_id = $1 AND group_seq = $2 ORDER BY seq`,
   // By hold: what is due of each priority, then what is due later, then what waits for parents.
   pending: `

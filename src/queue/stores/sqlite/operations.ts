@@ -3,7 +3,7 @@ import { claim, finish, leases, recover, release, renew } from './attempts.ts';
 import { cancel, cancelGroup, pause, prune, purge, purgeGroup, resume } from './changes.ts';
 import { limit, limits } from './lanes.ts';
 import { enqueue, retry } from './posting.ts';
-import { get, group, list, pending, states, stats, storeId } from './reads.ts';
+import { get, group, list, pending, states, stats, storeId, unfinished } from './reads.ts';
 import type { Session } from './session.ts';
 
 /** Those that write take the store's write lock, also when they turn out to change nothing. */
@@ -26,7 +26,7 @@ const WRITES = {
   ping: (_session: Session): void => {},
 } as const;
 
-const READS = { storeId, get, states, group, pending, list, stats, leases, limits } as const;
+const READS = { storeId, get, states, group, unfinished, pending, list, stats, leases, limits } as const;
 
 const ALL = { ...WRITES, ...READS };
 

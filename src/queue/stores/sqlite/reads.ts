@@ -39,12 +39,20 @@ export interface GroupRows {
   readonly jobs: readonly JobRow[];
 }
 
+type GroupRow = Omit<GroupRows, 'jobs'>;
+
 /** The newest group of an id, without its jobs. */
-export function groupOf(session: Session, id: string): Omit<GroupRows, 'jobs'> {
+export function groupOf(session: Session, id: string): GroupRow {
+  const found = findGroup(session, id);
+  if (found === undefined) throw UnknownGroup(id);
+  return found;
+}
+
+function findGroup(session: Session, id: string): GroupRow | undefined {
   const row = session.get<
     [seq: number, group_id: string, concurrency: number | null, created_at: number, unfinished: number]
   >(SQL.newestGroup, id);
-  if (row === undefined) throw UnknownGroup(id);
+  if (row === undefined) return undefined;
   const [seq, group_id, concurrency, created_at, unfinished] = row;
   return { seq, group_id, concurrency, created_at, unfinished };
 }
@@ -52,6 +60,10 @@ export function groupOf(session: Session, id: string): Omit<GroupRows, 'jobs'> {
 export function group(session: Session, group_id: string): GroupRows {
   const found = groupOf(session, group_id);
   return { ...found, jobs: session.all<JobRow>(SQL.jobsOfGroup, group_id, found.seq) };
+}
+
+export function unfinished(session: Session, group_ids: readonly string[]): (number | null)[] {
+  return group_ids.map((id) => findGroup(session, id)?.unfinished ?? null);
 }
 
 /**

@@ -40,6 +40,15 @@ ops.group = function()
   return F.group_reply(seq, group)
 end
 
+ops.unfinished = function()
+  local left = {}
+  for index = 1, F.number() do
+    local _, group = F.find_group(F.arg())
+    left[index] = group and group[$G_UNFINISHED] or -1
+  end
+  return {'+', left}
+end
+
 -- One step: the last of the jobs before 'before'. Backwards, so that a child is gone before its parent lets it run.
 function F.step_back(seq, group, before, visit)
   local from = math.max(0, before - $GROUP_STEP)
