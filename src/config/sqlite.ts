@@ -19,7 +19,7 @@ export function sqlitePath(dsn: string): string | null {
       return null; // an escape that is none; the caller says what would be right
     }
   }
-  const path = dsn.replace(/^sqlite3?:(?:\/\/)?/, '');
+  const path = dsn.replace(/^(?:jdbc:)?sqlite3?:(?:\/\/)?/, '');
   // "postgres://…" is no path, however it would read as one.
   return path === '' || /^[a-z][a-z0-9+.-]*:\/\//i.test(path) ? null : path;
 }
