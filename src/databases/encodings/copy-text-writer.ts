@@ -33,6 +33,8 @@ const PART_BYTES = 16 * 1024;
 
 export class CopyTextWriter extends BlockWriter implements FieldWriter {
   #first = true;
+  /** Whether the field that comes in parts is BYTES. */
+  #in_bytes = false;
 
   beginRow(): void {
     this.#first = true;
@@ -104,7 +106,34 @@ export class CopyTextWriter extends BlockWriter implements FieldWriter {
   }
 
   text(from: Uint8Array, start: number, end: number): void {
+    this.beginText();
+    this.#escape(from, start, end);
+  }
+
+  bytes(from: Uint8Array, start: number, end: number): void {
+    this.beginBytes();
+    this.#hex(from, start, end);
+  }
+
+  beginText(): void {
     this.#separator(0);
+    this.#in_bytes = false;
+  }
+
+  beginBytes(): void {
+    this.#separator(3);
+    this.#byte(BACKSLASH);
+    this.#byte(BACKSLASH);
+    this.#byte(X);
+    this.#in_bytes = true;
+  }
+
+  part(from: Uint8Array, start: number, end: number): void {
+    if (this.#in_bytes) this.#hex(from, start, end);
+    else this.#escape(from, start, end);
+  }
+
+  #escape(from: Uint8Array, start: number, end: number): void {
     for (let part = start; part < end; part += PART_BYTES) {
       const rest = Math.min(end, part + PART_BYTES);
       this.room((rest - part) * 2);
@@ -126,11 +155,7 @@ export class CopyTextWriter extends BlockWriter implements FieldWriter {
     }
   }
 
-  bytes(from: Uint8Array, start: number, end: number): void {
-    this.#separator(3);
-    this.#byte(BACKSLASH);
-    this.#byte(BACKSLASH);
-    this.#byte(X);
+  #hex(from: Uint8Array, start: number, end: number): void {
     for (let part = start; part < end; part += PART_BYTES) {
       const rest = Math.min(end, part + PART_BYTES);
       this.room((rest - part) * 2);

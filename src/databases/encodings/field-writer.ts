@@ -34,6 +34,10 @@ export interface FieldWriter {
   /** TEXT, JSON or ANY: bytes of UTF-8. */
   text(from: Uint8Array, start: number, end: number): void;
   bytes(from: Uint8Array, start: number, end: number): void;
+  /** The beginning of a TEXT, JSON or ANY, or of a BYTES, of so many bytes, that come by calls of `part`. */
+  beginText(size: number): void;
+  beginBytes(size: number): void;
+  part(from: Uint8Array, start: number, end: number): void;
   /** What was written since the last call. Chunks stay as they are when more is written. */
   take(): Chunk[];
 }

@@ -89,8 +89,20 @@ export class PgBinaryWriter extends BlockWriter implements FieldWriter {
   }
 
   text(from: Uint8Array, start: number, end: number): void {
+    this.beginText(end - start);
+    this.append(from, start, end);
+  }
+
+  beginText(size: number): void {
     this.room(4);
-    this.#int32(end - start);
+    this.#int32(size);
+  }
+
+  beginBytes(size: number): void {
+    this.beginText(size);
+  }
+
+  part(from: Uint8Array, start: number, end: number): void {
     this.append(from, start, end);
   }
 

@@ -139,6 +139,9 @@ class ResultHead {
 export interface RowForm {
   /** One row of the binary protocol. Throws what ends the query. */
   take(from: Buffer, start: number, end: number): void;
+  /** The same of a large one, whose bytes come in pieces. */
+  takePiece(from: Buffer, start: number, end: number): void;
+  endPieces(): void;
   readonly writer: Pick<FieldWriter, 'take'>;
 }
 
@@ -181,12 +184,24 @@ export class RowsReader<Form extends RowForm> implements Reader {
     }
     if (this.#head.columns === null) return this.#takeHead(from, start, end);
     if (first === OK) {
-      if (!this.#discarding) this.#takeRow(from, start, end);
+      this.#takeRow((form) => form.take(from, start, end));
       return false;
     }
     if (first !== EOF || end - start >= 9) throw new ProtocolError('neither a row nor the end of rows');
     this.warnings = from.readUInt16LE(start + 1);
     return this.#takeEnd(from.readUInt16LE(start + 3));
+  }
+
+  takesPieces(first: number): boolean {
+    return this.#head.columns !== null && first === OK;
+  }
+
+  takePiece(from: Buffer, start: number, end: number): void {
+    this.#takeRow((form) => form.takePiece(from, start, end));
+  }
+
+  endPieces(): void {
+    this.#takeRow((form) => form.endPieces());
   }
 
   fail(error: Error): void {
@@ -247,9 +262,10 @@ export class RowsReader<Form extends RowForm> implements Reader {
     return false;
   }
 
-  #takeRow(from: Buffer, start: number, end: number): void {
+  #takeRow(take: (form: Form) => void): void {
+    if (this.#form === null || this.#discarding) return;
     try {
-      this.#form?.take(from, start, end);
+      take(this.#form);
     } catch (error) {
       this.#fail(error);
       this.discard();

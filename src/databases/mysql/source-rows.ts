@@ -4,7 +4,9 @@
  */
 import type { Column } from '../database.ts';
 import { type FieldWriter, isDay, type Moment, shift } from '../encodings/field-writer.ts';
+import type { ValueBound } from '../value-bound.ts';
 import { type ColumnDefinition, fractionDigits, isBytesOfBits, isUnsigned, TYPE } from './source-columns.ts';
+import { type FieldLength, LargeRow } from './source-large-row.ts';
 import type { RowForm } from './source-readers.ts';
 import { ProtocolError, readLength } from './source-wire.ts';
 
@@ -31,6 +33,20 @@ const FORM = {
   bit64: 18,
   few_bits: 19,
 } as const;
+
+/** Of the forms whose size is always the same. */
+const FIXED_BYTES: readonly (number | undefined)[] = Object.assign([], {
+  [FORM.int8]: 1,
+  [FORM.uint8]: 1,
+  [FORM.int16]: 2,
+  [FORM.uint16]: 2,
+  [FORM.int32]: 4,
+  [FORM.uint32]: 4,
+  [FORM.int64]: 8,
+  [FORM.uint64]: 8,
+  [FORM.float]: 4,
+  [FORM.double]: 8,
+});
 
 function formOf(definition: ColumnDefinition, { type }: Column, mariadb: boolean): number {
   const unsigned = isUnsigned(definition);
@@ -82,6 +98,9 @@ export class BinaryRows implements RowForm {
   /** By column: how many dates were none and became NULL. */
   readonly no_dates: number[];
   #rows = 0;
+  readonly #bound: ValueBound;
+  /** The row that comes in pieces. */
+  #large: LargeRow | null = null;
 
   /** `offset`: how many minutes the session's clock is ahead of UTC, for columns that are TIMESTAMPTZ. */
   constructor(
@@ -89,7 +108,9 @@ export class BinaryRows implements RowForm {
     columns: readonly Column[],
     writer: FieldWriter,
     { offset, mariadb }: { readonly offset: number | null; readonly mariadb: boolean },
+    bound: ValueBound,
   ) {
+    this.#bound = bound;
     this.writer = writer;
     this.columns = columns;
     this.#forms = Uint8Array.from(definitions, (definition, index) =>
@@ -101,16 +122,77 @@ export class BinaryRows implements RowForm {
   }
 
   take(from: Buffer, start: number, end: number): void {
+    const count = this.#forms.length;
+    this.#rows += 1;
+    this.writer.beginRow();
+    const begin = start + 1 + ((count + 9) >> 3);
+    const at = this.#fields(from, start, from, begin, end, 0, count);
+    this.writer.endRow();
+    if (at !== end) throw new ProtocolError('a row of another length than its fields');
+    if (end - start > this.#bound.row) throw this.#bound.rowError(this.#rows);
+  }
+
+  takePiece(from: Buffer, start: number, end: number): void {
+    if (this.#large === null) {
+      this.#rows += 1;
+      this.writer.beginRow();
+      this.#large = new LargeRow({
+        count: this.#forms.length,
+        lengthOf: (index, data, at, end) => this.#lengthOf(index, data, at, end),
+        take: (head, index, data, at, end) => {
+          this.#fields(head, 0, data, at, end, index, index + 1);
+        },
+        begin: (index, size, bytes) => {
+          if (size > this.#bound.value) throw this.#bound.valueError(index, this.#rows);
+          if (bytes > this.#bound.row) throw this.#bound.rowError(this.#rows);
+          if (this.#forms[index] === FORM.bytes) this.writer.beginBytes(size);
+          else this.writer.beginText(size);
+        },
+        part: (data, begin, end) => this.writer.part(data, begin, end),
+      });
+    }
+    this.#large.push(from, start, end);
+  }
+
+  endPieces(): void {
+    this.#large?.end();
+    this.#large = null;
+    this.writer.endRow();
+  }
+
+  /** How a field begins at `at`: of what size it is, and whether it may come in parts. Null: that is not there yet. */
+  #lengthOf(index: number, data: Buffer, at: number, end: number): FieldLength | null {
+    const form = this.#forms[index] as number;
+    const fixed = FIXED_BYTES[form];
+    if (fixed !== undefined) return { size: fixed, prefix: 0, in_parts: false };
+    if (at === end) return null;
+    const first = data[at] as number;
+    if (form === FORM.date || form === FORM.timestamp || form === FORM.timestamptz || form === FORM.time) {
+      return { size: first, prefix: 1, in_parts: false };
+    }
+    const prefix = first < 0xfb ? 1 : first === 0xfc ? 3 : first === 0xfd ? 4 : 9;
+    if (at + prefix > end) return null;
+    const { length } = readLength(data, at, end);
+    return { size: length, prefix, in_parts: form === FORM.text || form === FORM.bytes };
+  }
+
+  /** Some fields of a row, that begin at `begin`; where they end. `head`: where the row begins at `start`. */
+  #fields(
+    head: Buffer,
+    start: number,
+    from: Buffer,
+    begin: number,
+    end: number,
+    first: number,
+    last: number,
+  ): number {
     const { writer } = this;
     const forms = this.#forms;
-    const count = forms.length;
     const nulls = start + 1;
-    let at = nulls + ((count + 9) >> 3);
-    this.#rows += 1;
-    writer.beginRow();
-    for (let index = 0; index < count; index += 1) {
+    let at = begin;
+    for (let index = first; index < last; index += 1) {
       const bit = index + 2;
-      if ((((from[nulls + (bit >> 3)] as number) >> (bit & 7)) & 1) !== 0) {
+      if ((((head[nulls + (bit >> 3)] as number) >> (bit & 7)) & 1) !== 0) {
         writer.null();
         continue;
       }
@@ -164,20 +246,21 @@ export class BinaryRows implements RowForm {
           at = this.#time(from, at, this.#digits[index] as number);
           break;
         default:
-          at = this.#string(from, at, end, forms[index] as number);
+          at = this.#string(from, at, end, index);
       }
     }
-    writer.endRow();
-    if (at !== end) throw new ProtocolError('a row of another length than its fields');
+    return at;
   }
 
-  #string(from: Buffer, at: number, end: number, form: number): number {
+  #string(from: Buffer, at: number, end: number, index: number): number {
     const { writer } = this;
+    const form = this.#forms[index] as number;
     let begin = at + 1;
     let length = from[at] as number;
     if (length >= 0xfb) ({ length, next: begin } = readLength(from, at, end));
     const next = begin + length;
     if (length < 0 || next > end) throw new ProtocolError('a field that is longer than its row');
+    if (length > this.#bound.value) throw this.#bound.valueError(index, this.#rows);
     if (form === FORM.text) writer.text(from, begin, next);
     else if (form === FORM.decimal) writer.decimal(from, begin, next);
     else if (form === FORM.bytes) writer.bytes(from, begin, next);

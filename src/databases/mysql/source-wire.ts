@@ -15,6 +15,13 @@ export interface Reader {
    * What it throws ends the connection, and is what `fail` gets.
    */
   take(from: Buffer, start: number, end: number): boolean;
+  /**
+   * Whether a large packet is to be given in pieces, by its first byte: `takePiece` for each, and `endPieces`. It is
+   * none that an answer ends with.
+   */
+  takesPieces?(first: number): boolean;
+  takePiece?(from: Buffer, start: number, end: number): void;
+  endPieces?(): void;
   /** No more of the answer will come. */
   fail(error: Error): void;
   /** All that has come for now was given to `take`. True: wait for `resume` before reading more. */
@@ -24,6 +31,8 @@ export interface Reader {
 const HEADER_BYTES = 4;
 /** A payload of this size goes on in the next packet. */
 const FULL_PACKET = 0xff_ffff;
+/** Packets of more bytes may be given in pieces. */
+const LARGE_PACKET = 64 * 1024;
 /** After so much the event loop gets its turn: rows of one report must not keep the others waiting. */
 const TURN_BYTES = 128 * 1024;
 
@@ -54,6 +63,8 @@ export class Wire {
   #needed_bytes = 0;
   /** Payloads of packets that go on in the next. */
   #parts: Buffer[] = [];
+  /** Of the packet that is given in pieces: what is missing, and whether it goes on in the next. Null: there is none. */
+  #large: { rest: number; goes_on: boolean } | null = null;
   #turn_bytes = 0;
   /** Its reader has had enough for now. */
   #paused = false;
@@ -155,6 +166,14 @@ export class Wire {
     const { length } = chunk;
     let at = 0;
     while (at < length) {
+      if (this.#large !== null && this.#large.rest > 0) {
+        const next = Math.min(length, at + this.#large.rest);
+        this.#large.rest -= next - at;
+        this.#readers[0]?.takePiece?.(chunk, at, next);
+        at = next;
+        this.#endLarge();
+        continue;
+      }
       if (length - at < HEADER_BYTES) {
         this.#hold(chunk.subarray(at), HEADER_BYTES);
         break;
@@ -163,8 +182,22 @@ export class Wire {
         (chunk[at] as number) | ((chunk[at + 1] as number) << 8) | ((chunk[at + 2] as number) << 16);
       const start = at + HEADER_BYTES;
       const end = start + size;
+      if (this.#large !== null) {
+        this.#large = { rest: size, goes_on: size === FULL_PACKET };
+        at = start;
+        this.#endLarge();
+        continue;
+      }
+      if (size > LARGE_PACKET && start < length && this.#parts.length === 0) {
+        if (this.#readers[0]?.takesPieces?.(chunk[start] as number) === true) {
+          this.#large = { rest: size, goes_on: size === FULL_PACKET };
+          at = start;
+          continue;
+        }
+      }
       if (end > length) {
-        this.#hold(chunk.subarray(at), HEADER_BYTES + size);
+        // With its first byte it may turn out to be one that is given in pieces.
+        this.#hold(chunk.subarray(at), HEADER_BYTES + (start < length ? size : 1));
         break;
       }
       at = end;
@@ -178,6 +211,12 @@ export class Wire {
         this.#give(chunk, start, end);
       }
     }
+  }
+
+  #endLarge(): void {
+    if (this.#large === null || this.#large.rest > 0 || this.#large.goes_on) return;
+    this.#large = null;
+    this.#readers[0]?.endPieces?.();
   }
 
   #give(from: Buffer, start: number, end: number): void {

@@ -18,6 +18,7 @@ import { decodeRows } from '../encodings/copy-text.ts';
 import { CopyTextWriter } from '../encodings/copy-text-writer.ts';
 import { PgBinaryWriter } from '../encodings/pg-binary.ts';
 import { DatabaseError, type DatabaseErrorCode, wrongCount } from '../errors.ts';
+import { ValueBound } from '../value-bound.ts';
 import type { ConnectOptions } from './connect.ts';
 import { connectionOptions } from './dsn.ts';
 import { errorNumber, failureOf, isConnectionError } from './failure.ts';
@@ -78,7 +79,7 @@ class MysqlSource implements Source {
 
   async query(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
     checkStatement(sql, this.#database);
-    const { signal, owner, accept, timeout_ms, allow_cut = false, onColumns } = options;
+    const { signal, owner, accept, timeout_ms, limits, allow_cut = false, onColumns } = options;
     const encoding = ENCODINGS.find((each) => accept.some((offer) => offer.encoding === each));
     if (encoding === undefined) {
       throw new DatabaseError('query_failed', `${this.#database} has no encoding that is accepted`);
@@ -94,7 +95,8 @@ class MysqlSource implements Source {
         const columns = this.#told(definitions, statement);
         tell(onColumns, columns);
         const writer = encoding === 'pg-binary' ? new PgBinaryWriter(columns.length) : new CopyTextWriter();
-        return new BinaryRows(definitions, columns, writer, statement);
+        const bound = new ValueBound(limits, this.#database, columns);
+        return new BinaryRows(definitions, columns, writer, statement, bound);
       });
       const told: string[] = [];
       const onWarnings = (warnings: Warnings) => {
