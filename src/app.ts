@@ -2,7 +2,6 @@
 import type { Logger } from 'pino';
 import type { Config } from './config/config.ts';
 import type { ResultsBackend, Source } from './databases/database.ts';
-import { DatabaseError } from './databases/errors.ts';
 import { openResultsBackend, openSource } from './databases/open.ts';
 import { buildServer, listen } from './http/server.ts';
 import { LONGEST_NAME } from './queue/check.ts';
@@ -11,10 +10,10 @@ import { promptStore } from './queue/prompt-store.ts';
 import { Queue } from './queue/queue.ts';
 import { openStore } from './queue/stores/open.ts';
 import { Worker, type WorkerEvent } from './queue/worker.ts';
+import { type DatabaseEvent, Databases } from './reports/databases.ts';
 import { setLimits } from './reports/limits.ts';
 import { Reports } from './reports/reports.ts';
 import { Sweeper } from './reports/sweeper.ts';
-import { TaskError } from './tasks/errors.ts';
 import { loadTasks } from './tasks/load.ts';
 import { queueConcurrency, type ResolvedTask, resolveTasks } from './tasks/registry.ts';
 import { version } from './util/version.ts';
@@ -31,16 +30,12 @@ export interface App {
 const DEFAULT_QUEUE = 'default';
 /** How long after a store's return, beside a heartbeat, a worker may take to renew its leases. */
 const RENEWED_MS = 3_000;
-/** How long a database may take to say at start that it is there. */
-const PING_TIMEOUT_MS = 10_000;
 /** How long the store may take to answer what a request is about: less than clients and proxies wait. */
 const ANSWER_MS = 5_000;
-/** Tasks that are prepared at once. */
-const PREPARE_AT_ONCE = 8;
 
 /**
- * Starts a server, or a worker only, as configured. Throws what is wrong with the tasks (`TaskError`), the
- * databases (`DatabaseError`), the store (`QueueError`) or the address, with everything closed again.
+ * Starts a server, or a worker only, as configured. Throws what is wrong with the tasks and the
+ * databases (`TaskError`, or `DatabaseError`), the store (`QueueError`) or the address, with everything closed again.
  */
 export async function startApp(config: Config, logger: Logger): Promise<App> {
   const closers: (() => Promise<void>)[] = [];
@@ -90,12 +85,14 @@ async function start(
     closers.push(() => backend.close());
     backends.set(name, backend);
   }
-  const signal = AbortSignal.timeout(PING_TIMEOUT_MS);
-  await Promise.all([
-    ...[...sources].map(([name, source]) => ping(`db "${name}"`, source, signal)),
-    ...[...backends].map(([name, backend]) => ping(`results "${name}"`, backend, signal)),
-  ]);
-  await prepareAll(tasks, sources);
+  const databases = new Databases({
+    tasks,
+    sources,
+    backends,
+    onEvent: (event) => logDatabase(logger, event),
+  });
+  closers.push(() => databases.close());
+  await databases.start();
 
   const store = await openStore(config.store, (message) => logger.warn({ event: 'store' }, message));
   closers.push(() => store.close());
@@ -118,6 +115,7 @@ async function start(
     tasks,
     sources,
     backends,
+    databases,
     store: prompt,
     limited: new Set([...limits].flatMap(([name, concurrency]) => (concurrency === null ? [] : [name]))),
     defaults: {
@@ -137,6 +135,7 @@ async function start(
       logger,
       body_limit: config.app.body_limit,
       allowed_hosts: config.app.allowed_hosts,
+      ready: config.app.ready,
     });
     closers.push(() => server.close());
     address = await listen(server, config.server);
@@ -214,43 +213,17 @@ async function start(
   };
 }
 
-/** Throws a `DatabaseError` that names the database, also when all that is known is that it does not answer. */
-async function ping(name: string, database: Source | ResultsBackend, signal: AbortSignal): Promise<void> {
-  try {
-    await database.ping(signal);
-  } catch (error) {
-    if (error !== signal.reason) throw error;
-    throw new DatabaseError('unavailable', `${name}: no answer within ${PING_TIMEOUT_MS / 1000} s`);
+function logDatabase(logger: Logger, event: DatabaseEvent): void {
+  const about = { event: `database_${event.type}`, database: event.name };
+  if (event.type === 'awaited') {
+    logger.error(
+      { ...about, err: event.error },
+      'a database cannot be reached; its jobs wait until it is there',
+    );
+    return;
   }
-}
-
-/** Prepares every task against each of its databases. Throws a `TaskError` with all that cannot be. */
-async function prepareAll(
-  tasks: readonly ResolvedTask[],
-  sources: ReadonlyMap<string, Source>,
-): Promise<void> {
-  const work = tasks
-    .filter((task) => !task.raw)
-    .flatMap((task) => task.db.map((name) => ({ task, name, source: sources.get(name) })));
-  const faults = new Map<number, string>();
-  const signal = new AbortController().signal;
-  const next = work.entries();
-  await Promise.all(
-    Array.from({ length: PREPARE_AT_ONCE }, async () => {
-      for (const [index, { task, name, source }] of next) {
-        try {
-          await source?.prepare(task.sql, signal);
-        } catch (error) {
-          if (!(error instanceof DatabaseError) || error.transient) throw error;
-          faults.set(
-            index,
-            `${task.file}:${task.line}: task "${task.name}" on db "${name}": ${error.message}`,
-          );
-        }
-      }
-    }),
-  );
-  if (faults.size > 0) throw new TaskError([...faults].sort(([a], [b]) => a - b).map(([, fault]) => fault));
+  logger.info(about, 'a database is there that was awaited; its jobs run');
+  for (const fault of event.faults) logger.error({ ...about, fault }, 'what needs this will fail');
 }
 
 function warnOfComments(tasks: readonly ResolvedTask[], logger: Logger): void {

@@ -20,6 +20,8 @@ export interface AppConfig {
   readonly body_limit: number;
   /** Host names under which browsers may use the server, besides those of the machine. */
   readonly allowed_hosts: readonly string[];
+  /** What must be well for the server to be ready: "store", "db", "results", "db.NAME", "results.NAME". */
+  readonly ready: readonly string[];
   /** How long a claimed attempt is held without a heartbeat. */
   readonly lease_ms: number;
   /** Less than half of a lease, so that one lost heartbeat costs nothing. */

@@ -99,7 +99,19 @@ class Reader {
       db: this.#entries('db', sources, concurrency),
     };
     this.#checkFiles(config);
+    this.#checkReady(config);
     return config;
+  }
+
+  #checkReady({ app: { ready }, db, results }: Config): void {
+    const known = new Set([
+      ...['store', 'db', 'results'],
+      ...Object.keys(db).map((name) => `db.${name}`),
+      ...Object.keys(results).map((name) => `results.${name}`),
+    ]);
+    const unknown = ready.find((part) => !known.has(part));
+    if (unknown === undefined) return;
+    throw new ConfigError(`${this.#where(['app', 'ready'])}: there is no "${unknown}" in the configuration`);
   }
 
   #app(concurrency: number): Config['app'] {
@@ -120,6 +132,7 @@ class Reader {
       max_value_bytes: values.max_value_bytes,
       allowed_hosts: values.allowed_hosts ?? [],
       body_limit: values.body_limit,
+      ready: values.ready,
       lease_ms: values.lease,
       heartbeat_ms: values.heartbeat,
       sweep_ms: values.sweep,

@@ -38,6 +38,8 @@ shutdown_timeout = "30s"
 # body_limit = 1048576
 # Host names under which browsers may use the server, besides those of this machine (behind a proxy, say).
 # allowed_hosts = ["reports.example.com"]
+# What must be well for GET /health/ready to answer 200: "store", "db" and "results" (all of them), "db.my_db", …
+# ready = ["store"]
 
 # A worker holds a job for as long as a lease, and renews it with every heartbeat. A worker that dies is found
 # out when the lease ends, at the next sweep; its jobs then run elsewhere. A job whose workers died max_crashes

@@ -82,6 +82,11 @@ export const app = Type.Object({
     }),
   ),
   body_limit: integer('the largest HTTP request body, bytes', 1_024, 1_073_741_824, { default: 1_048_576 }),
+  ready: list('what must be well for /health/ready to say so', {
+    default: ['store'],
+    must: 'a list of "store", "db" (all of them), "results" (likewise), "db.NAME" and "results.NAME"',
+    form: (part) => /^(store|db|results)$|^(db|results)\../s.test(part),
+  }),
   lease: duration(
     'how long a job is held by a worker of which nothing is heard',
     { min_ms: 100, max_ms: 24 * HOUR_MS },

@@ -220,6 +220,11 @@ export interface Swept {
 export interface ResultsBackend {
   readonly engine: string;
   readonly accepts: readonly Accept[];
+  /**
+   * Makes a table as a report's and drops it again, so that what every report would be refused is told before the first.
+   * Throws `DatabaseError`, a permanent one if it is a matter of rights.
+   */
+  check(signal: AbortSignal): Promise<void>;
   /** Throws a permanent `DatabaseError` if no table of this engine can have such columns. */
   checkColumns(columns: readonly Column[]): void;
   /**

@@ -15,21 +15,55 @@ export type DatabaseErrorCode =
   /** Not reachable, locked, read-only or out of space. */
   | 'unavailable';
 
+/** A place in a statement, both from 1, counted in characters. */
+export interface Position {
+  readonly line: number;
+  /** Null: the database names the line only. */
+  readonly column: number | null;
+}
+
 /** An error of a source or a results backend. Its message names no DSN and no argument value. */
 export class DatabaseError extends Error {
   readonly code: DatabaseErrorCode;
   /** Whether the same request may work later as it is (connection, lock, full disk). */
   readonly transient: boolean;
+  /** The database is there and does not let us in: for the login, the database's name, TLS, or what a file may. */
+  readonly refused: boolean;
+  /** What it is about in the statement that was given, if that is known. */
+  readonly position: Position | null;
 
-  constructor(code: DatabaseErrorCode, message: string, options?: ErrorOptions & { transient?: boolean }) {
+  constructor(
+    code: DatabaseErrorCode,
+    message: string,
+    options?: ErrorOptions & {
+      readonly transient?: boolean;
+      readonly refused?: boolean;
+      readonly position?: Position | null;
+    },
+  ) {
     super(message, options);
     this.name = 'DatabaseError';
     this.code = code;
     this.transient = options?.transient ?? code === 'unavailable';
+    this.refused = options?.refused ?? false;
+    this.position = options?.position ?? null;
   }
 }
 
 /** What to say of a query that was given another number of arguments than it takes. */
 export function wrongCount(given: number, taken: number): string {
   return `the query takes ${taken === 1 ? '1 argument' : `${taken} arguments`}, ${given} were given`;
+}
+
+/**
+ * Whether the two ends do not agree on TLS: the server has none, or its certificate is not taken. Whoever connects again
+ * gets the same answer.
+ */
+export function isTlsRefusal(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = 'code' in error ? String(error.code) : '';
+  return (
+    /^ERR_(TLS|SSL)_|CERT|SELF_SIGNED|^UNABLE_TO_|HANDSHAKE_NO_SSL/.test(code) ||
+    /does not support (SSL|secure)|establishing an SSL/.test(error.message)
+  );
 }

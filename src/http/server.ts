@@ -41,6 +41,8 @@ export interface ServerOptions {
   readonly cancel_wait_ms?: number;
   /** The most bytes of long answers that clients have not read yet. */
   readonly most_unread_bytes?: number;
+  /** What must be well for /health/ready to say so: parts by name, or "db" and "results" for all of a kind. Default: store. */
+  readonly ready?: readonly string[];
   /** How long a part may take to answer before /health/ready counts it as down, ms. */
   readonly health_wait_ms?: number;
 }
@@ -116,6 +118,7 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     answers: new LongAnswers(options.most_unread_bytes),
     cancel_wait_ms: options.cancel_wait_ms ?? CANCEL_WAIT_MS,
     health_wait_ms: options.health_wait_ms ?? HEALTH_WAIT_MS,
+    ready: options.ready ?? ['store'],
   };
   app.get('/', async () => success(`dungbeetle ${options.version}`));
   const typed = app.withTypeProvider<TypeBoxTypeProvider>();

@@ -43,7 +43,18 @@ export interface HandlerContext {
   confirm(max_age_ms?: number): Promise<void>;
 }
 
+/** Claimed jobs that cannot be run here yet, and in how many ms to look again. */
+export interface Early {
+  readonly jobs: readonly ClaimedJob[];
+  readonly delay_ms: number;
+}
+
 export interface Handler {
+  /**
+   * Asked of jobs that were just claimed, before any of them is begun: those that cannot be run here yet go back to
+   * their queue for a while, their attempts not counted. Null: all can be run.
+   */
+  early?(jobs: readonly ClaimedJob[]): Early | null;
   /**
    * Does the work of one attempt and returns what is stored as its result. A `PermanentError` fails the job;
    * any other error is retried while the job has retries left.

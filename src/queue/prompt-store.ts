@@ -30,7 +30,7 @@ export function promptStore(store: Store, answer_ms: number): Store {
     claim: (request) => soon(store.claim(request)),
     renew: (renewals, lease_ms) => soon(store.renew(renewals, lease_ms)),
     finish: (ends) => soon(store.finish(ends)),
-    release: (leases) => soon(store.release(leases)),
+    release: (leases, delay_ms) => soon(store.release(leases, delay_ms)),
     cancel: (job_id) => soon(store.cancel(job_id)),
     cancelGroup: (group_id) => soon(store.cancelGroup(group_id)),
     purge: (job_id) => soon(store.purge(job_id)),

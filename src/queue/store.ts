@@ -269,10 +269,11 @@ export interface Store {
   ): Promise<readonly (JobState | null)[]>;
 
   /**
-   * Gives attempts back on shutdown: PENDING (or CANCELLED, if that was asked), in their old place, the
-   * attempt not counted. Invalid leases are passed over.
+   * Gives attempts back that were not run to their end: PENDING (or CANCELLED, if that was asked), in their old
+   * place, the attempt not counted. With a delay they are due only so many ms from now, in the place that this
+   * gives them. Invalid leases are passed over.
    */
-  release(leases: readonly Lease[]): Promise<void>;
+  release(leases: readonly Lease[], delay_ms?: number): Promise<void>;
 
   /**
    * Cancels a job: at once when it waits, by request (see `renew`) when it runs. Returns the job after.

@@ -255,8 +255,20 @@ export class Worker {
 
   async #begin(attempts: readonly Attempt[]): Promise<void> {
     // Its shutdown has begun while they were on their way.
-    if (this.#state !== 'working') await this.#giveBack(attempts);
-    else for (const attempt of attempts) this.#run(attempt);
+    if (this.#state !== 'working') {
+      await this.#giveBack(attempts);
+      return;
+    }
+    const early = this.#options.handler.early?.(attempts.map(({ job }) => job)) ?? null;
+    const later = new Set(early?.jobs);
+    for (const attempt of attempts) if (!later.has(attempt.job)) this.#run(attempt);
+    if (early === null || later.size === 0) return;
+    await this.#persist(async () => {
+      await this.#options.store.release(
+        early.jobs.map(({ lease }) => lease),
+        early.delay_ms,
+      );
+    });
   }
 
   // --- running

@@ -16,7 +16,13 @@ const payload = Compile(Payload);
 
 /** The payload of a report's job. Throws `PermanentError` for a job that is not a report's. */
 export function asPayload(job: Pick<Job, 'job_id' | 'payload'>): ReportPayload {
-  const value: unknown = job.payload;
-  if (payload.Check(value)) return value satisfies Static<typeof Payload>;
+  const found = payloadOf(job);
+  if (found !== null) return found;
   throw new PermanentError(`job "${job.job_id}" does not carry a report`);
+}
+
+/** The same; null for a job that is not a report's. */
+export function payloadOf(job: Pick<Job, 'payload'>): ReportPayload | null {
+  const value: unknown = job.payload;
+  return payload.Check(value) ? (value satisfies Static<typeof Payload>) : null;
 }

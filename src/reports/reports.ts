@@ -3,12 +3,13 @@ import type { Limits, Owner, ResultsBackend, Source, TransferProgress } from '..
 import { DatabaseError } from '../databases/errors.ts';
 import { QueueError } from '../queue/errors.ts';
 import { isFinished } from '../queue/finished.ts';
-import { type Handler, type HandlerContext, PermanentError } from '../queue/handler.ts';
+import { type Early, type Handler, type HandlerContext, PermanentError } from '../queue/handler.ts';
 import type { PostedJob } from '../queue/queue.ts';
 import type { ClaimedJob, Job, Store } from '../queue/store.ts';
 import type { ResolvedTask } from '../tasks/registry.ts';
 import { withDeadline } from '../util/abort.ts';
 import type { Json } from '../util/json.ts';
+import type { Databases } from './databases.ts';
 import { type DatabaseLoad, limitOf, loadOf, pickOne, Room } from './limits.ts';
 import { asPayload } from './payload.ts';
 import {
@@ -24,6 +25,8 @@ export interface ReportsOptions {
   readonly tasks: readonly ResolvedTask[];
   readonly sources: ReadonlyMap<string, Source>;
   readonly backends: ReadonlyMap<string, ResultsBackend>;
+  /** What is known of these: started. */
+  readonly databases: Databases;
   /** Whose jobs are run. Its id is part of the fence on result tables. */
   readonly store: Pick<Store, 'store_id' | 'get' | 'limits'>;
   /** The databases that take only so many jobs at once. */
@@ -100,7 +103,7 @@ export class Reports implements ReportService, Handler {
   #planOne(request: ReportRequest, task: ResolvedTask, room: Room, index: number): PostedJob {
     const { random = Math.random, defaults } = this.#options;
     const { key, after = [], on_failure = 'cancel' } = request;
-    const db = asked('db', request, task, index) ?? room.pick(task.db);
+    const db = asked('db', request, task, index) ?? room.pick(this.#options.databases.there(task.db));
     const payload: ReportPayload = {
       args: request.args ?? [],
       db,
@@ -123,6 +126,10 @@ export class Reports implements ReportService, Handler {
     };
   }
 
+  early(jobs: readonly ClaimedJob[]): Early | null {
+    return this.#options.databases.early(jobs);
+  }
+
   async run(job: ClaimedJob, context: HandlerContext): Promise<Json> {
     const payload = asPayload(job);
     const task = this.#tasks.get(job.task);
@@ -134,8 +141,10 @@ export class Reports implements ReportService, Handler {
     if (backend === undefined) throw new Error(`this worker has no results backend "${payload.results}"`);
 
     const timeout = shorter(payload.timeout, this.#timeoutOf(task));
-    const transfer = (signal: AbortSignal) =>
-      this.#transfer({ job, task, payload, source, backend, context, signal, timeout });
+    const transfer = async (signal: AbortSignal) => {
+      await this.#options.databases.recheck(task, payload, signal);
+      return this.#transfer({ job, task, payload, source, backend, context, signal, timeout });
+    };
     try {
       return await (timeout === null
         ? transfer(context.signal)
@@ -218,19 +227,8 @@ export class Reports implements ReportService, Handler {
     await Promise.all([...this.#options.backends.values()].map((backend) => backend.drop(job.job_id)));
   }
 
-  async health(signal: AbortSignal): Promise<Readonly<Record<string, Health>>> {
-    const parts: [string, Source | ResultsBackend][] = [
-      ...[...this.#options.sources].map(([name, source]): [string, Source] => [`db.${name}`, source]),
-      ...[...this.#options.backends].map(([name, backend]): [string, ResultsBackend] => [
-        `results.${name}`,
-        backend,
-      ]),
-    ];
-    return Object.fromEntries(
-      await Promise.all(
-        parts.map(async ([name, part]): Promise<[string, Health]> => [name, await healthOf(part, signal)]),
-      ),
-    );
+  health(signal: AbortSignal): Promise<Readonly<Record<string, Health>>> {
+    return this.#options.databases.health(signal);
   }
 
   /** Seconds. A task's own timeout, longer or shorter, replaces the default. */
@@ -299,25 +297,4 @@ export class TimedOut extends Error {
 function shorter(asked: number | null, allowed: number | null): number | null {
   if (asked === null) return allowed;
   return allowed === null ? asked : Math.min(asked, allowed);
-}
-
-async function healthOf(part: Source | ResultsBackend, signal: AbortSignal): Promise<Health> {
-  const silence = Promise.withResolvers<Health>();
-  const giveUp = () => silence.resolve({ ok: false, message: 'does not answer' });
-  signal.addEventListener('abort', giveUp);
-  try {
-    // Not only by its own word: one that is stuck must not keep the others from being told.
-    return await Promise.race([answerOf(part, signal), silence.promise]);
-  } finally {
-    signal.removeEventListener('abort', giveUp);
-  }
-}
-
-async function answerOf(part: Source | ResultsBackend, signal: AbortSignal): Promise<Health> {
-  try {
-    await part.ping(signal);
-    return { ok: true };
-  } catch (error) {
-    return { ok: false, message: error instanceof DatabaseError ? error.message : 'does not answer' };
-  }
 }

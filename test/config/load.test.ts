@@ -17,6 +17,7 @@ test('two databases are enough; all else has defaults', (t) => {
     max_value_bytes: 64_000_000,
     allowed_hosts: [],
     body_limit: 1_048_576,
+    ready: ['store'],
     lease_ms: 10_000,
     heartbeat_ms: 3_000,
     sweep_ms: 2_000,
@@ -79,6 +80,7 @@ max_rows = 1_000
 max_bytes = 2_000
 max_value_bytes = 3_000
 allowed_hosts = ["reports.example.com"]
+ready = ["store", "db"]
 body_limit = 2048
 lease = "1s"
 heartbeat = "300ms"
@@ -122,6 +124,7 @@ connect_timeout = "10s"
       max_value_bytes: 3_000,
       allowed_hosts: ['reports.example.com'],
       body_limit: 2_048,
+      ready: ['store', 'db'],
       lease_ms: 1_000,
       heartbeat_ms: 300,
       sweep_ms: 1_500,

@@ -12,7 +12,7 @@ const MISTAKES: readonly (readonly [string, string])[] = [
   [app('log_levle = "INFO"'), 'config.toml: app.log_levle: unknown key; did you mean "log_level"?'],
   [
     app('colour = "red"'),
-    'config.toml: app.colour: unknown key; known here: log_level, default_job_ttl, timeout, shutdown_timeout, max_rows, max_bytes, max_value_bytes, allowed_hosts, body_limit, lease, heartbeat, sweep, results_sweep, max_crashes, key_concurrency',
+    'config.toml: app.colour: unknown key; known here: log_level, default_job_ttl, timeout, shutdown_timeout, max_rows, max_bytes, max_value_bytes, allowed_hosts, body_limit, ready, lease, heartbeat, sweep, results_sweep, max_crashes, key_concurrency',
   ],
   [app('log_level = "LOUD"'), 'config.toml: app.log_level: must be one of "debug", "info", "warn", "error"'],
   [app('log_level = 3'), 'config.toml: app.log_level: must be one of "debug", "info", "warn", "error"'],

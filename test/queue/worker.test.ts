@@ -706,3 +706,32 @@ test('what a listener throws is not the failure of a job', async (t) => {
   assert.equal((await place.queue.wait(job_id, { timeout_ms: 30_000 })).state, 'SUCCESS');
   await until('it surfaced', () => uncaught.length === 2);
 });
+
+test('jobs that cannot be run yet go back to their queue uncounted, while others run', async (t) => {
+  const place = await setup(t);
+  let early = true;
+  await place.queue.enqueueAll(
+    ['a', 'b', 'c'].map((job_id) => ({ ...JOB, job_id, task: job_id === 'b' ? 'now' : 'later' })),
+  );
+  place.work({
+    early: (jobs) => {
+      const found = jobs.filter(({ task }) => early && task === 'later');
+      return found.length === 0 ? null : { jobs: found, delay_ms: 60_000 };
+    },
+    run: async () => null,
+  });
+  assert.equal((await place.queue.wait('b', { timeout_ms: 30_000 })).state, 'SUCCESS');
+  await until('the others are back', async () =>
+    (await Promise.all(['a', 'c'].map((id) => place.store.get(id)))).every(
+      ({ state, attempt, failures, due_at, created_at }) =>
+        state === 'PENDING' && attempt === 0 && failures === 0 && due_at >= created_at + 60_000,
+    ),
+  );
+  assert.deepEqual(place.told('started'), ['b']);
+  early = false;
+  place.advance(61_000);
+  for (const id of ['a', 'c']) {
+    const { state, attempt } = await place.queue.wait(id, { timeout_ms: 30_000 });
+    assert.deepEqual([state, attempt], ['SUCCESS', 1]);
+  }
+});

@@ -7,6 +7,7 @@ import { type PostedJob, Queue } from '../../src/queue/queue.ts';
 import type { ClaimedJob, Store } from '../../src/queue/store.ts';
 import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { Worker } from '../../src/queue/worker.ts';
+import { Databases } from '../../src/reports/databases.ts';
 import { setLimits } from '../../src/reports/limits.ts';
 import { ReportError, type ReportPayload, type ReportRequest } from '../../src/reports/report.ts';
 import { Reports, type ReportsOptions } from '../../src/reports/reports.ts';
@@ -56,16 +57,21 @@ async function place(t: TestContext, random?: () => number): Promise<Place> {
   }
   const store = await openSqliteStore({ path: ':memory:' });
   t.after(() => store.close());
+  const tasks = resolveTasks(parseTasks(TASKS, 'tasks.sql'), {
+    sources: ['one', 'two'],
+    results: ['first', 'second'],
+    default_queue: 'default',
+    default_concurrency: 10,
+    longest_name: 128,
+  });
+  const databases = new Databases({ tasks, sources, backends });
+  t.after(() => databases.close());
+  await databases.start();
   const options: ReportsOptions = {
-    tasks: resolveTasks(parseTasks(TASKS, 'tasks.sql'), {
-      sources: ['one', 'two'],
-      results: ['first', 'second'],
-      default_queue: 'default',
-      default_concurrency: 10,
-      longest_name: 128,
-    }),
+    tasks,
     sources,
     backends,
+    databases,
     store,
     limited: new Set(['one', 'two', 'three']),
     defaults: {

@@ -1,7 +1,7 @@
 /** Errors of ClickHouse and the network as errors of ours. */
 
 import { connectionText } from '../../util/tls.ts';
-import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { DatabaseError, type DatabaseErrorCode, isTlsRefusal } from '../errors.ts';
 import { redact } from '../redact.ts';
 
 /** The marks in which the server quotes values. */
@@ -99,6 +99,8 @@ const UNAVAILABLE = new Set([
   745, // SERVER_OVERLOADED
   999, // KEEPER_EXCEPTION
 ]);
+/** Of those: the login is not one that the server takes. */
+const REFUSED = new Set([192, 193, 194, 195, 516]);
 /** The query ran and was ended by something that may not be there the next time. */
 const TRANSIENT = new Set([
   CODE.TIMEOUT_EXCEEDED as number,
@@ -155,7 +157,10 @@ export interface Failing {
 /** Anything that a request rejects with, as an error of ours. Leaves what is one alone. */
 export function failureOf(error: unknown, { database, doing, args = [] }: Failing): unknown {
   if (error instanceof ConnectionFailure) {
-    return new DatabaseError('unavailable', `${database}: ${error.message}`, { cause: error.cause });
+    return new DatabaseError('unavailable', `${database}: ${error.message}`, {
+      refused: isTlsRefusal(error.cause),
+      cause: error.cause,
+    });
   }
   if (error instanceof CutShort) {
     return new DatabaseError('query_failed', `${database}: ${error.message}`, { transient: true });
@@ -164,7 +169,10 @@ export function failureOf(error: unknown, { database, doing, args = [] }: Failin
   const [code, transient] = kindOf(error, doing);
   const suffix = error.code === 0 ? '' : ` (code ${error.code})`;
   // Without a cause: the server's own text quotes the query and its arguments.
-  return new DatabaseError(code, `${database}: ${safeMessage(error, args)}${suffix}`, { transient });
+  return new DatabaseError(code, `${database}: ${safeMessage(error, args)}${suffix}`, {
+    transient,
+    refused: REFUSED.has(error.code),
+  });
 }
 
 function kindOf(

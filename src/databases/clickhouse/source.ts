@@ -132,7 +132,9 @@ export class ClickhouseSource implements Source {
     } catch (error) {
       if (!(error instanceof ServerFailure && error.code === CODE.UNKNOWN_DATABASE)) throw error;
       // Of the DSN, not of a query: perhaps it is just being restored.
-      throw new DatabaseError('unavailable', `${this.#database}: the server has no such database`);
+      throw new DatabaseError('unavailable', `${this.#database}: the server has no such database`, {
+        refused: true,
+      });
     }
   }
 

@@ -1,7 +1,7 @@
 /** Errors of MySQL and MariaDB, of their driver and of the network as errors of ours. */
 
 import { connectionText } from '../../util/tls.ts';
-import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { DatabaseError, type DatabaseErrorCode, isTlsRefusal } from '../errors.ts';
 import { redact } from '../redact.ts';
 
 /** The marks in which the server quotes values. */
@@ -50,7 +50,10 @@ export function failureOf(
   const [code, transient] = kindOf(number, error.message, doing);
   const message = hidden(number, error.message, args);
   // Not the error itself as a cause: its message quotes values.
-  return new DatabaseError(code, `${database}: ${message} (error ${number})`, { transient });
+  return new DatabaseError(code, `${database}: ${message} (error ${number})`, {
+    transient,
+    refused: REFUSED.has(number),
+  });
 }
 
 /** Whether the connection is gone, or was refused. */
@@ -80,6 +83,9 @@ const UNAVAILABLE: ReadonlySet<number> = new Set([
   // A Galera node that is not ready, a server that goes offline.
   1047, 1205, 1213, 3101, 3168, 3572,
 ]);
+
+/** Of those: the login, the host or the database is not one that the server knows. */
+const REFUSED: ReadonlySet<number> = new Set([1044, 1045, 1049, 1130, 1698, 1862, 3118, 4151]);
 
 /** The server is read-only: --read-only, --super-read-only, --innodb-read-only. */
 const READ_ONLY: ReadonlySet<number> = new Set([1036, 1290, 1836, 1874, 4047]);
@@ -150,6 +156,7 @@ function connectionFailure(error: unknown, database: string): DatabaseError {
   const message = connectionText(error);
   return new DatabaseError(network ? 'unavailable' : 'query_failed', `${database}: ${message}`, {
     transient: network,
+    refused: isTlsRefusal(error),
     cause: error,
   });
 }

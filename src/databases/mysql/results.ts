@@ -20,6 +20,7 @@ import { Meter } from '../meter.ts';
 import { failureOf } from './failure.ts';
 import { quoteName } from './quote.ts';
 import { isOwners, type Published, prepareSchema, type Registered, SQL, tableOf } from './results-catalog.ts';
+import { checkRights } from './results-check.ts';
 import { type Flavor, type PlannedColumn, planColumns, unfitColumns } from './results-columns.ts';
 import { type Connector, connector } from './results-connect.ts';
 import { loadLines } from './results-load.ts';
@@ -210,6 +211,10 @@ export class MysqlResults implements ResultsBackend {
   async sweep(options: SweepOptions): Promise<Swept> {
     // One try each: what is in use is left to the next sweep.
     return this.#aside((db, { signal }) => sweepTables(db, options, this.#patience(signal, 0)));
+  }
+
+  async check(signal: AbortSignal): Promise<void> {
+    await this.#aside(checkRights, signal);
   }
 
   async ping(signal: AbortSignal): Promise<void> {

@@ -2,7 +2,7 @@
  * The catalog of a results backend: tables of our own beside the result tables, in one schema, and the
  * statements on them. Texts are quoted, numbers are checked: a batch is sent as one simple query.
  */
-import { hash } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { digest } from '../../util/digest.ts';
 import type { Owner, ResultColumn, ResultTable } from '../database.ts';
@@ -104,6 +104,23 @@ export class Catalog {
       );
     }
     return catalog;
+  }
+
+  /** Throws a `DatabaseError` if this role may not make tables, or not write down which there are. */
+  async check(client: pg.Client, database: string): Promise<void> {
+    const table = this.qualified(`dungbeetle_check_${randomBytes(8).toString('hex')}`);
+    await client.query(`BEGIN; CREATE TABLE ${table} (n bigint); DROP TABLE ${table}; ROLLBACK`);
+    const { rows } = await client.query<{ right: string }>(
+      `SELECT "right" FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS rights ("right"),
+         unnest(ARRAY[$1, $2]) AS tables (name) WHERE NOT has_table_privilege(name, "right")`,
+      [this.#results, this.#fences],
+    );
+    const missing = [...new Set(rows.map(({ right }) => right))].join(', ');
+    if (missing === '') return;
+    throw new DatabaseError(
+      'query_failed',
+      `${database}: the role may not ${missing} in the tables ${this.#results} and ${this.#fences}, which another role made`,
+    );
   }
 
   /** A name in the catalog's schema, quoted. */

@@ -1,7 +1,7 @@
 /** Errors of Postgres, its driver and the network as errors of ours. */
 
 import { connectionText } from '../../util/tls.ts';
-import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { DatabaseError, type DatabaseErrorCode, isTlsRefusal } from '../errors.ts';
 import { redact } from '../redact.ts';
 
 /** The marks in which the server quotes values. */
@@ -56,6 +56,8 @@ export function failureOf(
   const message = redact(plainMessage(error), args, QUOTES) + redact(hint, args, QUOTES);
   return new DatabaseError(code, `${database}: ${message}${line} (SQLSTATE ${error.code})`, {
     transient,
+    // invalid_authorization_specification, and a database that does not exist.
+    refused: /^(28|3D000)/.test(error.code),
     // Not the error itself: its detail and context quote values of rows and arguments.
   });
 }
@@ -158,6 +160,9 @@ function connectionFailure(error: unknown, database: string): DatabaseError {
   const network = isNetworkError(error);
   const message = connectionText(error);
   return network
-    ? new DatabaseError('unavailable', `${database}: ${message}`, { transient: true, cause: error })
+    ? new DatabaseError('unavailable', `${database}: ${message}`, {
+        refused: isTlsRefusal(error),
+        cause: error,
+      })
     : new DatabaseError('query_failed', `${database}: ${message}`, { cause: error });
 }

@@ -224,6 +224,11 @@ export class PostgresResults implements ResultsBackend {
     );
   }
 
+  async check(signal: AbortSignal): Promise<void> {
+    const catalog = await this.#openCatalog(signal);
+    await this.#keep((client, answer) => answer(catalog.check(client, this.#database)), signal);
+  }
+
   async ping(signal: AbortSignal): Promise<void> {
     await this.#keep(async (client, answer) => {
       const { rows } = await answer(

@@ -6,6 +6,7 @@ export interface Failure {
   readonly code: DatabaseErrorCode;
   readonly message: string;
   readonly transient: boolean;
+  readonly refused?: boolean;
 }
 
 /** Primary result codes, https://sqlite.org/rescode.html */
@@ -38,6 +39,8 @@ const UNAVAILABLE: ReadonlySet<number> = new Set([
   SQLITE.CANTOPEN,
   SQLITE.PROTOCOL,
 ]);
+/** Of those: what the file or its folder may. */
+const REFUSED: ReadonlySet<number> = new Set([SQLITE.PERM, SQLITE.READONLY, SQLITE.CANTOPEN]);
 /** The statement failed for a reason outside of it. */
 const PASSING: ReadonlySet<number> = new Set([SQLITE.NOMEM, SQLITE.INTERRUPT, SQLITE.SCHEMA]);
 
@@ -57,7 +60,8 @@ export function failureOf(
   doing: 'invalid_statement' | 'query_failed',
 ): Failure {
   if (error instanceof DatabaseError) {
-    return { code: error.code, message: error.message, transient: error.transient };
+    const { code, message, transient, refused } = error;
+    return { code, message, transient, refused };
   }
   if (error instanceof Error && 'syscall' in error && 'code' in error) {
     // Of the file system. Its own message names the path.
@@ -65,18 +69,24 @@ export function failureOf(
       code: 'unavailable',
       message: `${database}: ${String(error.code)} (${String(error.syscall)})`,
       transient: true,
+      refused: true,
     };
   }
   const message = `${database}: ${error instanceof Error ? error.message : String(error)}`;
   const result = resultCode(error);
   if (result === null) return { code: 'query_failed', message, transient: false };
-  if (UNAVAILABLE.has(result)) return { code: 'unavailable', message, transient: true };
+  if (UNAVAILABLE.has(result)) {
+    return { code: 'unavailable', message, transient: true, refused: REFUSED.has(result) };
+  }
   if (result === SQLITE.ERROR) return { code: doing, message, transient: false };
   return { code: 'query_failed', message, transient: PASSING.has(result) };
 }
 
 export function errorOf(failure: Failure): DatabaseError {
-  return new DatabaseError(failure.code, failure.message, { transient: failure.transient });
+  return new DatabaseError(failure.code, failure.message, {
+    transient: failure.transient,
+    refused: failure.refused ?? false,
+  });
 }
 
 /** SQLite's own words are shorter: what is longer quotes a text, and taking arguments out of that takes too long. */

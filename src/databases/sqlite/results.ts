@@ -167,6 +167,23 @@ export class SqliteResults implements ResultsBackend {
     return { expired, orphans };
   }
 
+  async check(signal: AbortSignal): Promise<void> {
+    // Which writes to the file, in a transaction.
+    await this.ping(signal);
+    const file = stagingFile(this.#directory, { store_id: 'check', fence: 0 });
+    try {
+      const columns: readonly Column[] = [{ name: 'n', type: 'BIGINT', source_type: '' }];
+      await orAbort(this.#call('spool', { file, columns }), signal);
+    } catch (error) {
+      if (!(error instanceof DatabaseError)) throw error;
+      const { code, message, transient, refused } = error;
+      const folder = `results are collected in the folder beside its file, which is named like it with "-staging"`;
+      throw new DatabaseError(code, `${message}; ${folder}`, { transient, refused });
+    } finally {
+      await cleanUp([() => this.#call('unspool', { file }), () => removeStagingFile(file)]);
+    }
+  }
+
   async ping(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     await orAbort(this.#call('ping', null), signal);

@@ -113,7 +113,7 @@ function connect(target: Target): DatabaseSync {
       throw new DatabaseError(
         'unavailable',
         `${database}: its file does not exist (a relative path starts at the folder of the configuration)`,
-        { cause: error },
+        { cause: error, refused: true },
       );
     }
     throw error;

@@ -28,4 +28,5 @@ export interface RouteContext {
   readonly answers: LongAnswers;
   readonly cancel_wait_ms: number;
   readonly health_wait_ms: number;
+  readonly ready: readonly string[];
 }

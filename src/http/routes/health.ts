@@ -7,7 +7,7 @@ import type { App, RouteContext } from './context.ts';
 /** A part that takes longer counts as down: probes give up after a few seconds themselves. */
 export const HEALTH_WAIT_MS = 2_000;
 
-export function healthRoutes(app: App, { queue, reports, health_wait_ms }: RouteContext): void {
+export function healthRoutes(app: App, { queue, reports, health_wait_ms, ready }: RouteContext): void {
   app.get('/health/live', async () => success({ process: 'ok' }));
 
   app.get('/health/ready', async () => {
@@ -29,16 +29,31 @@ export function healthRoutes(app: App, { queue, reports, health_wait_ms }: Route
         store: store ?? { ok: false, message: 'does not answer' },
         ...(databases ?? { databases: { ok: false, message: 'do not answer' } }),
       };
-      const down = Object.entries(parts).flatMap(([name, health]) =>
-        health.ok ? [] : [`${name}: ${health.message}`],
+      const counts = (name: string) => ready.includes(name) || ready.includes(name.split('.', 1)[0] ?? name);
+      const down = Object.entries(parts).filter(([, health]) => !health.ok);
+      if (
+        down.some(
+          ([name]) => counts(name) || (name === 'databases' && ready.some((part) => part !== 'store')),
+        )
+      ) {
+        throw new ApiError('unavailable', `not ready: ${down.map(told).join('; ')}`);
+      }
+      return success(
+        Object.fromEntries(Object.entries(parts).map(([name, health]) => [name, wordFor(health)])),
       );
-      if (down.length > 0) throw new ApiError('unavailable', `not ready: ${down.join('; ')}`);
-      return success(Object.fromEntries(Object.keys(parts).map((name) => [name, 'ok'])));
     } finally {
       clearTimeout(timer);
       controller.abort();
     }
   });
+}
+
+function told([name, health]: readonly [string, Health]): string {
+  return `${name}: ${wordFor(health)}`;
+}
+
+function wordFor(health: Health): string {
+  return health.ok ? 'ok' : health.message;
 }
 
 async function storeHealth(queue: RouteContext['queue']): Promise<Health> {

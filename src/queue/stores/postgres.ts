@@ -331,11 +331,12 @@ class PostgresStore implements Store {
     return verdicts;
   }
 
-  async release(leases: readonly Lease[]): Promise<void> {
+  async release(leases: readonly Lease[], delay_ms = 0): Promise<void> {
     this.#checkOpen();
     if (leases.length === 0) return;
     const [ready, finished] = await this.#row<[ready: boolean, finished: string]>(this.#sql.release, [
       ...leaseColumns(leases),
+      Math.max(0, Math.ceil(delay_ms)),
       this.#clockOffset(),
     ]);
     this.#tell({ ready, finished });

@@ -161,9 +161,9 @@ class RedisStore implements Store {
     return items<number>(states).map(toState);
   }
 
-  async release(leases: readonly Lease[]): Promise<void> {
+  async release(leases: readonly Lease[], delay_ms = 0): Promise<void> {
     if (leases.length === 0) return;
-    const args: (string | number)[] = ['release', leases.length];
+    const args: (string | number)[] = ['release', Math.max(0, Math.ceil(delay_ms)), leases.length];
     for (const lease of leases) pushLease(args, lease);
     await this.#call('lease', args);
   }

@@ -105,8 +105,8 @@ class SqliteStore implements Store {
     return ended;
   }
 
-  release(leases: readonly Lease[]): Promise<void> {
-    return this.#client.call('release', leases.map(toLease));
+  release(leases: readonly Lease[], delay_ms = 0): Promise<void> {
+    return this.#client.call('release', leases.map(toLease), delay_ms);
   }
 
   async cancel(job_id: string): Promise<Job> {

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { suite, type TestContext, test } from 'node:test';
 import { tempFolder } from '../../support/folder.ts';
-import { databaseOf, execute, freshDatabase } from '../../support/services.ts';
+import { databaseOf, execute, freshDatabase, proxy } from '../../support/services.ts';
 import {
   at,
+  eventsOf,
   launch,
   resultsFile,
   SECRET,
@@ -32,19 +33,17 @@ async function onlyLine(server: WatchedServer): Promise<string> {
   return line;
 }
 
-/** A port that takes connections and says nothing, or one that nobody listens on. */
-async function deafPort(t: TestContext, { listens }: { readonly listens: boolean }): Promise<number> {
+/** A port that takes connections and says nothing. */
+async function deafPort(t: TestContext): Promise<number> {
   const sockets = new Set<Socket>();
   const listener = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const address = listener.address();
   assert.ok(address !== null && typeof address === 'object');
-  const close = async () => {
+  t.after(async () => {
     for (const socket of sockets) socket.destroy();
-    if (listener.listening) await new Promise((resolve) => listener.close(resolve));
-  };
-  if (listens) t.after(close);
-  else await close();
+    await new Promise((resolve) => listener.close(resolve));
+  });
   return address.port;
 }
 
@@ -58,36 +57,85 @@ function withFile(t: TestContext, db: Settings, results?: Settings) {
 }
 
 suite('the start', { concurrency: 2 }, () => {
-  // How long the silence of ClickHouse is borne is not for connect_timeout to say: the connection is there.
-  for (const scheme of ['http', 'postgres', 'mysql']) {
-    test(`with a source that is down, or does not answer: ${scheme}`, async (t) => {
-      const gone = await deafPort(t, { listens: false });
-      const down = withFile(t, at(`${scheme}://someone:${SECRET}@127.0.0.1:${gone}/books`));
-      assert.match(await onlyLine(launch(t, down)), /^dungbeetle: db "app": .*(ECONNREFUSED|refused)/);
-      const deaf = await deafPort(t, { listens: true });
-      const silent = at(`${scheme}://someone:${SECRET}@127.0.0.1:${deaf}/books`);
-      const line = await onlyLine(launch(t, withFile(t, { ...silent, connect_timeout: '500ms' })));
-      assert.match(line, /^dungbeetle: db "app": .*\d s/);
+  for (const [kind, server] of [
+    ...[service('postgres-18'), service('mariadb'), service('clickhouse')].map((one) => ['db', one] as const),
+    ...[service('postgres-18'), service('mariadb')].map((one) => ['results', one] as const),
+  ]) {
+    test(`with ${server.name} down as ${kind}: its jobs wait, others run, and all is checked when it comes`, {
+      skip: server.skip,
+    }, async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const network = await proxy(t, { port: Number(new URL(dsn).port) });
+      network.refuse();
+      const away = { ...at(network.through(dsn)), connect_timeout: '500ms' };
+      const path = join(tempFolder(t), 'source.db');
+      new DatabaseSync(path).close();
+      const file = resultsFile(join(tempFolder(t), 'results.db')).settings;
+      const name = `${kind}.away`;
+      const place = setup(t, {
+        tasks: [
+          `-- name: patient\n-- ${kind}: away\n-- ${kind === 'db' ? 'results' : 'db'}: here\nSELECT 1 AS n`,
+          '-- name: prompt\n-- db: here\n-- results: here\nSELECT 1 AS n',
+          '-- name: either\nSELECT 1 AS n',
+          ...(kind === 'db'
+            ? ['-- name: wrong\n-- db: away\n-- results: here\nSELECT 1 AS n\nFROM nowhere_4711']
+            : []),
+        ].join('\n'),
+        db: { here: { type: 'sqlite', dsn: path }, ...(kind === 'db' ? { away } : {}) },
+        results: { here: file, ...(kind === 'results' ? { away } : {}) },
+      });
+      const running = await launch(t, place).started();
+      const waited = running.log.find(({ event }) => event === 'database_awaited');
+      assert.equal(waited?.['database'], name);
+      const ready = await running.request<Record<string, string>>('GET', '/health/ready');
+      assert.equal(ready.http, 200);
+      assert.match(ready.data[name] ?? '', new RegExp(`^${kind} "away": .*(ECONNREFUSED|refused)`));
+
+      const patient = await running.post('patient', { retries: 0 });
+      const wrong = kind === 'db' ? await running.post('wrong', { retries: 5 }) : null;
+      for (let round = 0; round < 3; round++) {
+        const prompt = await running.finished(await running.post('prompt'));
+        assert.equal(prompt.state, 'SUCCESS', prompt.error);
+      }
+      if (kind === 'db') {
+        const either = await running.finished(await running.post('either'));
+        assert.equal(either.state, 'SUCCESS', 'of two databases the one that is there is taken');
+      }
+      const waiting = await running.job(patient);
+      assert.deepEqual([waiting.state, waiting.attempt, waiting.error], ['PENDING', 0, '']);
+      assert.deepEqual(eventsOf(running, patient), []);
+
+      await network.listen();
+      const done = await running.finished(patient);
+      assert.deepEqual([done.state, done.attempt], ['SUCCESS', 1], done.error);
+      const health = await running.request<Record<string, string>>('GET', '/health/ready');
+      if (wrong === null) {
+        assert.equal(health.data[name], 'ok');
+        return;
+      }
+      const failed = await running.finished(wrong);
+      assert.deepEqual([failed.state, failed.attempt], ['FAILURE', 1]);
+      assert.match(failed.error, /^db "away": .*nowhere_4711/);
+      assert.match(
+        health.data[name] ?? '',
+        /tasks\.sql:\d+(:\d+)?: task "wrong" on db "away": .*nowhere_4711/,
+      );
+      const memory = server.engine === 'clickhouse' ? ' ENGINE = Memory' : '';
+      await execute(dsn, `CREATE TABLE nowhere_4711 (id ${memory === '' ? 'bigint' : 'Int64'})${memory}`);
+      const mended = await running.finished(await running.post('wrong'));
+      assert.equal(mended.state, 'SUCCESS', mended.error);
+      assert.equal((await running.request<Record<string, string>>('GET', '/health/ready')).data[name], 'ok');
     });
   }
 
-  for (const scheme of ['postgres', 'mysql']) {
-    test(`with a results server that is down, or does not answer: ${scheme}`, async (t) => {
-      const path = join(tempFolder(t), 'source.db');
-      new DatabaseSync(path).close();
-      const source = { type: 'sqlite', dsn: path };
-      const gone = await deafPort(t, { listens: false });
-      const down = withFile(t, source, at(`${scheme}://someone:${SECRET}@127.0.0.1:${gone}/books`));
-      assert.match(
-        await onlyLine(launch(t, down)),
-        /^dungbeetle: results "reports": .*(ECONNREFUSED|refused)/,
-      );
-      const deaf = await deafPort(t, { listens: true });
-      const silent = at(`${scheme}://someone:${SECRET}@127.0.0.1:${deaf}/books`);
-      const line = await onlyLine(launch(t, withFile(t, source, { ...silent, connect_timeout: '500ms' })));
-      assert.match(line, /^dungbeetle: results "reports": /);
-    });
-  }
+  test('with a source that does not answer: it is waited for, and the start goes on', async (t) => {
+    const deaf = await deafPort(t);
+    const silent = at(`postgres://someone:${SECRET}@127.0.0.1:${deaf}/books`);
+    const running = await launch(t, withFile(t, { ...silent, connect_timeout: '500ms' })).started();
+    const ready = await running.request<Record<string, string>>('GET', '/health/ready');
+    assert.match(ready.data['db.app'] ?? '', /^db "app": .*\d s/);
+    assert.equal(await running.stop(), 0);
+  });
 
   for (const server of [service('postgres-18'), service('mariadb'), service('clickhouse')]) {
     test(`with a password or a database that ${server.name} does not know`, {
@@ -130,7 +178,7 @@ suite('the start', { concurrency: 2 }, () => {
       for (const [index, [sql, message]] of faulty.entries()) {
         assert.match(
           lines[index] ?? '',
-          new RegExp(`tasks\\.sql:${6 + 2 * index}: task "faulty_${index}" on db "app": `),
+          new RegExp(`tasks\\.sql:${7 + 2 * index}:\\d+: task "faulty_${index}" on db "app": `),
           sql,
         );
         assert.match(lines[index] ?? '', message);

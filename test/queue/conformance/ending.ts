@@ -203,6 +203,28 @@ export function ending({ each, shared }: Suites): void {
     assert.ok(only(again.filter(({ job_id }) => job_id === 'a')).lease.fence > a.lease.fence);
   });
 
+  each(
+    'a job released with a delay is due after it, in its new place, the attempt not counted',
+    async (s) => {
+      await s.postAll(['a', 'b', 'c']);
+      const [a, b] = await s.claim(2);
+      assert.ok(a && b);
+      await s.store.release([a.lease], 60_000);
+      await s.store.release([b.lease], 0);
+      const job = await s.store.get('a');
+      assert.deepEqual([job.state, job.attempt, job.failures, job.eta], ['PENDING', 0, 0, null]);
+      assert.ok(job.due_at >= (a.started_at ?? 0) + 60_000, 'it is due later');
+      assert.deepEqual(await s.pendingIds(), ['b', 'c', 'a']);
+      const { jobs, next_due_at } = await s.store.claim({
+        worker: 'w',
+        queues: [{ queue: 'default', limit: 3 }],
+        limit: 3,
+        lease_ms: 10_000,
+      });
+      assert.deepEqual([jobs.map(({ job_id }) => job_id), next_due_at], [['b', 'c'], job.due_at]);
+    },
+  );
+
   each('a released job that was asked to cancel is CANCELLED', async (s) => {
     await s.post('a');
     const held = await s.claimOne();

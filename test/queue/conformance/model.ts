@@ -212,8 +212,9 @@ const commands = [
   command('release', fc.nat(), async (model, real, which) => {
     const lease = pick(real.leases, which);
     if (lease === undefined) return;
-    await real.store.release([lease]);
-    model.release(lease);
+    const delay_ms = which % 3 === 0 ? 0.5 * UNIT_MS : 0;
+    await real.store.release([lease], delay_ms);
+    model.release(lease, delay_ms);
   }),
   command('cancel', id, async (model, real, job_id) => {
     const run = model.newest(job_id);

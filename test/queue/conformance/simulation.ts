@@ -203,7 +203,7 @@ export class Simulation {
     return this.#putBack(run, 'RETRY');
   }
 
-  release(lease: Lease): void {
+  release(lease: Lease, delay_ms = 0): void {
     const run = this.held(lease);
     if (run === undefined) return;
     if (run.cancel_requested) {
@@ -211,6 +211,7 @@ export class Simulation {
       return;
     }
     run.attempt -= 1;
+    if (delay_ms > 0) run.due_at = this.now + delay_ms;
     this.#putBack(run, 'PENDING');
   }
 

@@ -214,7 +214,7 @@ const LEASES_TIED = `
 CREATE INDEX leases_tied ON leases (tied) WHERE tied::integer > 0;
 `;
 
-/** Third came functions, which the last migration replaces. */
+/** Here came functions, which the last migration replaces. */
 const EARLIER_FUNCTIONS = '';
 
 /**
@@ -250,5 +250,6 @@ export const MIGRATIONS: readonly string[] = [
   LEASES_TIED,
   EARLIER_FUNCTIONS,
   ...OPEN_LIMITS,
+  EARLIER_FUNCTIONS,
   FUNCTIONS,
 ];

@@ -31,7 +31,7 @@ const SQL = {
   claim: 'SELECT * FROM @claim($1, $2, $3, $4, $5, $6)',
   finish: 'SELECT indexes, states, ready, finished FROM @finish($1, $2, $3, $4, $5, $6, $7, $8)',
   renew: 'SELECT held, cancelled FROM @renew($1, $2, $3, $4, $5, $6)',
-  release: 'SELECT ready, finished FROM @release($1, $2, $3, $4)',
+  release: 'SELECT ready, finished FROM @release($1, $2, $3, $4, $5)',
   recover: 'SELECT how, job_id, attempt, fence, ready, finished FROM @recover($1, $2)',
   leases: 'SELECT job_id, attempt, fence FROM @leases WHERE expires_at > @now_ms($1) ORDER BY fence',
 

@@ -139,7 +139,7 @@ function finishOne(session: Session, job: Core, outcome: OutcomeRow): JobState {
   return 'RETRY';
 }
 
-export function release(session: Session, leases: readonly Lease[]): void {
+export function release(session: Session, leases: readonly Lease[], delay_ms: number): void {
   for (const lease of leases) {
     const job = held(session, lease);
     if (job === undefined) continue;
@@ -147,7 +147,7 @@ export function release(session: Session, leases: readonly Lease[]): void {
       end(session, job, 'CANCELLED');
       continue;
     }
-    session.run(SQL.release, job.seq);
+    session.run(SQL.release, job.seq, delay_ms > 0 ? session.now + Math.ceil(delay_ms) : null);
     putBack(session, job, 'PENDING');
   }
 }

@@ -118,7 +118,9 @@ export const SQL = {
     UPDATE jobs SET state = 'RETRY', hold = ${HOLD_AGAIN}, due_at = ?2, error = ?3, failures = failures + 1, crashes = 0
     WHERE seq = ?1`,
   release: `
-    UPDATE jobs SET state = 'PENDING', hold = ${HOLD_AGAIN}, attempt = attempt - 1, crashes = 0 WHERE seq = ?1`,
+    UPDATE jobs SET state = 'PENDING', hold = ${HOLD_AGAIN}, attempt = attempt - 1, crashes = 0,
+      due_at = coalesce(?2, due_at)
+    WHERE seq = ?1`,
   requeue: `
     UPDATE jobs SET state = 'PENDING', hold = ${HOLD_AGAIN}, error = ?2, crashes = crashes + 1 WHERE seq = ?1`,
   placeOf: `SELECT due_at, place FROM jobs WHERE seq = ?1`,

@@ -126,7 +126,8 @@ BEGIN
 END`,
   ),
   entry(
-    `release(p_fences bigint[], p_ids text[], p_attempts integer[], p_offset bigint, OUT ready boolean, OUT finished text)`,
+    `release(p_fences bigint[], p_ids text[], p_attempts integer[], p_delay bigint, p_offset bigint, OUT ready boolean,
+       OUT finished text)`,
     `
 DECLARE
   l leases;
@@ -142,6 +143,7 @@ BEGIN
       PERFORM end_jobs(ARRAY[l.seq], 'CANCELLED', '', NULL, v_now);
     ELSE
       l.attempt := l.attempt - 1;
+      IF p_delay > 0 THEN l.due_at := v_now + p_delay; END IF;
       l.crashes := 0;
       PERFORM put_back(l, false, v_now);
     END IF;

@@ -259,6 +259,7 @@ ops.finish = function()
 end
 
 ops.release = function()
+  local delay = F.number()
   for _, lease in ipairs(F.read_leases(0)) do
     local seq, head = F.held(lease.id, lease.attempt, lease.fence)
     if seq then
@@ -266,6 +267,7 @@ ops.release = function()
         F.finish_job(seq, head, $CANCELLED)
       else
         head[$ATTEMPT], head[$CRASHES] = head[$ATTEMPT] - 1, 0
+        if delay > 0 then head[$DUE] = now + delay end
         F.put_back(seq, head, $PENDING)
       end
     end
