@@ -125,10 +125,22 @@ function printable(text: string): string {
   return text.slice(0, 200).replaceAll(/\p{C}/gu, '�');
 }
 
+declare global {
+  interface JSON {
+    /** Of every Node that we run on; TypeScript's libraries do not know it yet. */
+    rawJSON(text: string): unknown;
+  }
+}
+
+/** JSON.stringify writes -0 as 0, JSON.parse knows them apart. */
+function keepNegativeZero(_key: string, value: unknown): unknown {
+  return Object.is(value, -0) ? JSON.rawJSON('-0.0') : value;
+}
+
 /** Undefined where there is no JSON for it, whatever its type says. */
 function toJson(value: Json): string | undefined {
   try {
-    return JSON.stringify(value);
+    return JSON.stringify(value, keepNegativeZero);
   } catch (error) {
     // A cycle or a bigint.
     if (error instanceof TypeError) return undefined;

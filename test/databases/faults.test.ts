@@ -114,6 +114,29 @@ test('a file deleted while a result is being loaded', async (t) => {
   assert.equal((await report(bench, 'job', numbers(4))).rows, 4);
 });
 
+test('a results file in UTF-16, or of a newer program, is refused with what to do', async (t) => {
+  const folder = tempFolder(t);
+  closing(t, () => {});
+  const bench = await openBench(t);
+  const cases = [
+    ["PRAGMA encoding = 'UTF-16le'; CREATE TABLE a (b)", /results "reports": its file keeps texts in UTF-16/],
+    [
+      'CREATE TABLE dungbeetle_version (one INTEGER PRIMARY KEY, version); INSERT INTO dungbeetle_version VALUES (1, 2)',
+      /results "reports": its catalog has version 2, this program knows version 1; upgrade/,
+    ],
+  ] as const;
+  for (const [index, [sql, message]] of cases.entries()) {
+    const file = join(folder, `results${index}.db`);
+    const db = new DatabaseSync(file);
+    db.exec(sql);
+    db.close();
+    const results = await openTestResults(t, file);
+    const refused = { code: 'unavailable', transient: false, message };
+    await assert.rejects(results.ping(never()), refused);
+    await assert.rejects(report({ ...bench, results }, 'job', numbers(3)), refused);
+  }
+});
+
 test('what is no database, or a damaged one, is no matter of waiting', async (t) => {
   const folder = tempFolder(t);
   const file = join(folder, 'results.db');

@@ -128,6 +128,7 @@ test('binds arguments as they are, and counts them first', async (t) => {
   assert.deepEqual(await allRows(source, 'SELECT ?, ?, ?, ?, ?, ?', [null, 'a\0b', 5, 1.5, true, '007']), [
     [null, 'a\0b', 5n, 1.5, 1n, '007'],
   ]);
+  assert.deepEqual(await allRows(source, 'SELECT ?, typeof(?1)', [-0]), [[-0, 'real']]);
   assert.deepEqual(await allRows(source, 'SELECT $2, $1 -- ?', ['one', 'two']), [['two', 'one']]);
   assert.deepEqual(await allRows(source, 'SELECT :a, @b, :a, ?', [1, 2, 3]), [[1n, 2n, 1n, 3n]]);
   assert.deepEqual(await allRows(source, 'SELECT ?2, ?', ['x', 2, 3]), [[2n, 3n]]);

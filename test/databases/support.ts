@@ -170,7 +170,7 @@ async function* batchesOf(rows: readonly (readonly Value[])[]) {
 export function tablesIn(reader: DatabaseSync): string[] {
   return reader
     .prepare(
-      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('dungbeetle_results', 'dungbeetle_staging', 'dungbeetle_fences') ORDER BY name",
+      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('dungbeetle_results', 'dungbeetle_staging', 'dungbeetle_fences', 'dungbeetle_version') ORDER BY name",
     )
     .all()
     .map((row) => String(row['name']));

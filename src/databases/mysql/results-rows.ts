@@ -3,6 +3,7 @@
  * rounds 1.5 to 2 and takes 101112 for a date without a word. What is not a value of its column's type is an error.
  */
 import type { Value } from '../database.ts';
+import { realText } from '../encodings/real-text.ts';
 import { DatabaseError } from '../errors.ts';
 import type { PlannedColumn } from './results-columns.ts';
 
@@ -38,10 +39,11 @@ function kindOf(value: Exclude<Value, null>): string {
   return typeof value === 'bigint' || Number.isInteger(value) ? 'an integer' : 'a float';
 }
 
-const DATE = /^\d{4,}-\d\d-\d\d( BC)?$|^-?infinity$/;
+const DAY = '(?:\\d{4}|[1-9]\\d{4,})-\\d\\d-\\d\\d';
+const DATE = new RegExp(`^${DAY}( BC)?$|^-?infinity$`);
 const TIME = '(?:[ T]\\d\\d:\\d\\d(?::\\d\\d(?:\\.\\d{1,6})?)?)';
-const TIMESTAMP = new RegExp(`^\\d{4,}-\\d\\d-\\d\\d${TIME}?( BC)?$|^-?infinity$`);
-const TIMESTAMPTZ = new RegExp(`^(\\d{4,}-\\d\\d-\\d\\d${TIME})(?:Z|[+]00(?::?00)?)$`);
+const TIMESTAMP = new RegExp(`^${DAY}${TIME}?( BC)?$|^-?infinity$`);
+const TIMESTAMPTZ = new RegExp(`^(${DAY}${TIME})(?:Z|[+]00(?::?00)?)$`);
 const DIGITS = /^-?\d+$/;
 const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$|^(?:NaN|-?Infinity)$/;
 
@@ -74,6 +76,7 @@ function fitValue(value: Exclude<Value, null>, { from }: PlannedColumn): Value |
     case 'TEXT':
     case 'JSON':
     case 'ANY':
+      if (typeof value === 'number') return realText(value);
       return typeof value === 'object' ? undefined : value;
   }
 }

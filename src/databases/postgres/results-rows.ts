@@ -1,19 +1,23 @@
 /**
  * Rows of JS values as lines for COPY. Postgres judges most of them, but it is generous where a silent
- * change would come of it: it takes 'now' for a date, drops the zone of a timestamp and rounds its nanoseconds.
- * Such values are refused here.
+ * change would come of it: it takes 'now' for a date and 24:00:00 for the next day, drops the zone of a timestamp and
+ * rounds its nanoseconds. Such values are refused here.
  */
 import type { Chunk, Column, ColumnType, Value } from '../database.ts';
 import { encodeField } from '../encodings/copy-text.ts';
+import { realText } from '../encodings/real-text.ts';
 import { DatabaseError } from '../errors.ts';
 
-const DAY = String.raw`\d{4,}-\d\d-\d\d`;
-const TIME = String.raw`\d\d:\d\d(:\d\d(\.\d{1,6}0*)?)?`;
+const DAY = String.raw`(\d{4}|[1-9]\d{4,})-\d\d-\d\d`;
+const TIME = String.raw`([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6}0*)?)?`;
 const ZONE = String.raw`(Z|[+-]\d\d(:?\d\d(:\d\d)?)?)`;
 const INFINITE = 'infinity|-infinity';
 const DATE = new RegExp(`^(${DAY}( BC)?|${INFINITE})$`);
 const TIMESTAMP = new RegExp(`^(${DAY}([ T]${TIME})?( BC)?|${INFINITE})$`);
 const TIMESTAMPTZ = new RegExp(`^(${DAY}[ T]${TIME} ?${ZONE}( BC)?|${INFINITE})$`);
+
+/** Where a number is kept as its text. */
+const HOLDS_TEXT: ReadonlySet<ColumnType | undefined> = new Set(['TEXT', 'JSON', 'ANY']);
 
 /** Chunks of about this many characters: large enough for the socket, small enough for the event loop. */
 const CHUNK_CHARACTERS = 64 * 1024;
@@ -64,7 +68,10 @@ export class RowEncoder {
       const value = row[index] ?? null;
       if (value !== null) this.#check(index, value);
       if (index > 0) line += '\t';
-      line += encodeField(value);
+      line +=
+        typeof value === 'number' && HOLDS_TEXT.has(this.#columns[index]?.type)
+          ? realText(value)
+          : encodeField(value);
     }
     return `${line}\n`;
   }

@@ -7,12 +7,16 @@ import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DatabaseError } from '../errors.ts';
 import { resultCode, SQLITE } from './failure.ts';
+import { textEncoding } from './text-encoding.ts';
 
 /**
  * How long a transaction waits for other processes, ms. Theirs are short, so this is passed only when a
  * stranger sits on the file.
  */
 const BUSY_MS = 60_000;
+
+/** Of the tables below. */
+const VERSION = 1;
 
 /**
  * The catalog holds one row per published table. Staging tables are registered with their owner before the
@@ -21,6 +25,11 @@ const BUSY_MS = 60_000;
  * A fence is remembered where there is no published table to tell it: begun, or dropped.
  */
 const SCHEMA = `
+CREATE TABLE IF NOT EXISTS dungbeetle_version (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  version INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO dungbeetle_version VALUES (1, ${VERSION});
 CREATE TABLE IF NOT EXISTS dungbeetle_results (
   job_id TEXT PRIMARY KEY,
   table_name TEXT NOT NULL UNIQUE COLLATE NOCASE,
@@ -59,7 +68,7 @@ CREATE TABLE IF NOT EXISTS dungbeetle_fences (
 
 /** Whether a name is ours or SQLite's own, and never a result table's. */
 export function isReserved(name: string): boolean {
-  return /^(sqlite_.*|dungbeetle_(results|staging|fences|results_expiry|results_unsettled|staging_[0-9a-f]{16}))$/is.test(
+  return /^(sqlite_.*|dungbeetle_(results|staging|fences|version|results_expiry|results_unsettled|staging_[0-9a-f]{16}))$/is.test(
     name,
   );
 }
@@ -71,20 +80,29 @@ export class ResultsFile {
   #synchronous = '';
 
   /** Creates the file and its bookkeeping where they are missing. */
-  static async open(path: string): Promise<ResultsFile> {
+  static async open(path: string, database: string): Promise<ResultsFile> {
     const deadline = performance.now() + BUSY_MS;
     for (;;) {
       let db: DatabaseSync | undefined;
       try {
         db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
+        if (textEncoding(db) !== 'utf-8') {
+          throw new DatabaseError(
+            'unavailable',
+            `${database}: its file keeps texts in UTF-16; results are written to files in UTF-8, so name another one`,
+            { transient: false },
+          );
+        }
         // legacy_alter_table: a rename must not rewrite the views that people have made over result tables.
         db.exec(
           'PRAGMA journal_mode = WAL; PRAGMA legacy_alter_table = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0',
         );
         const [mode] = Object.values(db.prepare('PRAGMA journal_mode').get() ?? {});
-        if (mode !== 'wal') throw new DatabaseError('unavailable', `the file cannot be put into WAL mode`);
+        if (mode !== 'wal') {
+          throw new DatabaseError('unavailable', `${database}: its file cannot be put into WAL mode`);
+        }
         const file = new ResultsFile(db, path);
-        await file.transact('FULL', () => db?.exec(SCHEMA));
+        await file.transact('FULL', () => file.#prepare(database));
         return file;
       } catch (error) {
         db?.close();
@@ -98,6 +116,17 @@ export class ResultsFile {
     this.db = db;
     this.#path = path;
     this.#inode = inodeOf(path);
+  }
+
+  #prepare(database: string): void {
+    this.db.exec(SCHEMA);
+    const version = this.db.prepare('SELECT version FROM dungbeetle_version').get()?.['version'];
+    if (version === VERSION) return;
+    throw new DatabaseError(
+      'unavailable',
+      `${database}: its catalog has version ${String(version)}, this program knows version ${VERSION}; upgrade the program`,
+      { transient: false },
+    );
   }
 
   /** False when the file was deleted or replaced: what is written then is seen by nobody. */

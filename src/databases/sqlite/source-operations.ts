@@ -12,14 +12,23 @@ export interface QueryRequest extends Target {
   readonly args: readonly Argument[];
 }
 
+export interface Staged {
+  readonly columns: readonly Column[];
+  readonly rows: number;
+  readonly bytes: number;
+}
+
 /** A type, not an interface, so that it is assignable to Operations. */
 export type SourceOperations = {
   ping: { readonly request: Target; readonly reply: null };
   prepare: { readonly request: Target & { readonly sql: string }; readonly reply: StatementInfo };
-  /** Runs the query into table `rows` of a new file. One row more than `max_rows` is `limit_reached`. */
+  /**
+   * Runs the query into table `rows` of a new file. One row more than `max_rows` is `limit_reached`. Null: the
+   * database holds its texts in UTF-16, and so would the file, which no database in UTF-8 attaches.
+   */
   stage: {
     readonly request: QueryRequest & { readonly file: string; readonly max_rows: number | null };
-    readonly reply: { readonly columns: readonly Column[]; readonly rows: number; readonly bytes: number };
+    readonly reply: Staged | null;
     /** The columns, before the query runs; types that only values can tell are ANY. */
     readonly event: readonly Column[];
   };

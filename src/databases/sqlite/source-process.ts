@@ -8,9 +8,10 @@ import { failureOf, redact, resultCode, SQLITE } from './failure.ts';
 import { fileUri } from './quote.ts';
 import { checkReadable, RowReader, readerSql, readRows } from './row-reader.ts';
 import { serve } from './serve.ts';
-import type { QueryRequest, SourceOperations, Target } from './source-operations.ts';
+import type { QueryRequest, SourceOperations, Staged, Target } from './source-operations.ts';
 import { makeStagingFolder } from './staging-file.ts';
 import { type ParsedStatement, parseStatement } from './statement.ts';
+import { textEncoding } from './text-encoding.ts';
 
 /** How long a query waits for a writer that holds the file (rollback journal), ms. */
 const BUSY_MS = 5_000;
@@ -43,6 +44,7 @@ serve<SourceOperations>(
       using(request, (db) => {
         const query = compile(db, request.sql);
         checkArguments(query.parsed, request.args);
+        if (textEncoding(db) !== 'utf-8') return null;
         tell(query.columns);
         return running(request.args, () => stage(db, query, request));
       }),
@@ -53,10 +55,11 @@ serve<SourceOperations>(
         db.exec('PRAGMA query_only = ON');
         const { parsed, columns } = compile(db, request.sql);
         checkArguments(parsed, request.args);
-        checkReadable(db, columns.length);
-        const statement = db.prepare(readerSql(parsed.numbered, columns.length));
+        const encoding = textEncoding(db);
+        checkReadable(db, columns.length, encoding);
+        const statement = db.prepare(readerSql(parsed.numbered, columns.length, encoding));
         const rows = running(request.args, () => readRows(statement, bindings(parsed, request.args)));
-        current = { reader: new RowReader(rows, columns.length), db, request };
+        current = { reader: new RowReader(rows, columns, encoding), db, request };
         return columns;
       } catch (error) {
         db.close();
@@ -156,15 +159,18 @@ function checkArguments(parsed: ParsedStatement, args: readonly Argument[]): voi
 function bindings(parsed: ParsedStatement, args: readonly Argument[]): Record<string, SQLInput> {
   const named: Record<string, SQLInput> = {};
   for (const number of parsed.used) {
-    const value = args[number - 1] ?? null;
-    if (typeof value === 'boolean') named[`?${number}`] = value ? 1n : 0n;
-    // A JSON 5 is the integer 5: as a float it would read '5.0' wherever SQL makes text of it.
-    else if (typeof value === 'number' && Number.isSafeInteger(value)) named[`?${number}`] = BigInt(value);
-    else named[`?${number}`] = value;
+    named[`?${number}`] = bound(args[number - 1] ?? null);
   }
   return named;
 }
 type SQLInput = null | string | number | bigint;
+
+function bound(value: Argument): SQLInput {
+  if (typeof value === 'boolean') return value ? 1n : 0n;
+  // A JSON 5 is the integer 5: as a float it would read '5.0' wherever SQL makes text of it. No integer is -0.
+  const whole = typeof value === 'number' && Number.isSafeInteger(value) && !Object.is(value, -0);
+  return whole ? BigInt(value) : value;
+}
 
 /** Runs what may fail with a message that quotes an argument. */
 function running<T>(args: readonly Argument[], work: () => T): T {
@@ -182,7 +188,7 @@ function stage(
   db: DatabaseSync,
   { parsed, columns, unproven }: Query,
   { args, file, max_rows }: SourceOperations['stage']['request'],
-): SourceOperations['stage']['reply'] {
+): Staged {
   makeStagingFolder(file);
   db.prepare('ATTACH ? AS stage').run(file);
   // The file is worth nothing until it is complete, and then it is read once and removed.

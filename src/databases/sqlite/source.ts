@@ -79,7 +79,10 @@ export class SqliteSource implements Source {
 
   async query(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
     const accept = options.accept.find((offer) => offer.encoding === 'sqlite-file');
-    if (accept !== undefined) return this.#stage(sql, args, options, accept);
+    if (accept !== undefined) {
+      const staged = await this.#stage(sql, args, options, accept);
+      if (staged !== null) return staged;
+    }
     if (options.accept.some((offer) => offer.encoding === 'rows')) return this.#rows(sql, args, options);
     throw new DatabaseError('query_failed', `${this.#target.database} has no encoding that is accepted`);
   }
@@ -116,7 +119,7 @@ export class SqliteSource implements Source {
     args: readonly Argument[],
     { limits, signal, owner, onProgress, onColumns }: QueryOptions,
     { directory }: FileAccept,
-  ): Promise<ResultSet> {
+  ): Promise<ResultSet | null> {
     const file = stagingFile(directory, owner);
     // A file that cannot be removed now is found by the sweep, once the attempt has ended: no reason to fail
     // what may have succeeded, nor to hide what has failed.
@@ -152,6 +155,7 @@ export class SqliteSource implements Source {
           done.abort();
         }
       });
+      if (staged === null) return null;
       checkLimits(staged, limits);
       onProgress({ phase: 'query', rows: staged.rows, bytes: staged.bytes });
       return {

@@ -120,6 +120,8 @@ function numberParameters(names: readonly string[]): readonly number[] | string 
   for (const name of names) {
     const digits = /^[?$:@]([0-9]+)$/.exec(name)?.[1];
     const number = digits !== undefined ? Number(digits) : (known.get(name) ?? highest + 1);
+    if (name === '?' && number > MAX_PARAMETERS)
+      return `a statement takes at most ${MAX_PARAMETERS} parameters`;
     if (number < 1 || number > MAX_PARAMETERS) return `there is no parameter ${name.slice(0, 40)}`;
     if (name !== '?') known.set(name, number);
     highest = Math.max(highest, number);

@@ -160,7 +160,10 @@ serve<WriterOperations>(
 
 async function open(): Promise<Opened> {
   if (opened === null) {
-    opened = { file: await ResultsFile.open(setup.path), checkpoints: new Checkpoints(setup.path) };
+    opened = {
+      file: await ResultsFile.open(setup.path, setup.database),
+      checkpoints: new Checkpoints(setup.path),
+    };
     emptyTrashLater();
   } else if (!opened.file.isCurrent()) {
     // Closing the old file would remove the new one's log, which has the same name: so no closing.

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { TestContext } from 'node:test';
 import type { ColumnType, ResultsBackend, Source } from '../../../src/databases/database.ts';
+import { realText } from '../../../src/databases/encodings/real-text.ts';
 import { openResultsBackend, openSource } from '../../../src/databases/open.ts';
 import { tempFolder } from '../../support/folder.ts';
 import { execute, freshDatabase, type Service, servers } from '../../support/services.ts';
@@ -22,6 +23,8 @@ export interface BackendSide {
   readonly backend: ResultsBackend;
   /** The one value in a result table, as the backend prints it. */
   read(table: string, type: ColumnType): Promise<string | null>;
+  /** Column c of a result table, in the order of its column n. */
+  list(table: string, type: ColumnType): Promise<readonly (string | null)[]>;
 }
 
 export interface SourceEngine {
@@ -103,9 +106,13 @@ function escaped(text: string): string {
 }
 
 async function one(dsn: string, sql: string): Promise<string | null> {
-  const rows = await execute(dsn, sql);
-  assert.equal(rows.length, 1, sql);
-  return rows[0]?.[0] ?? null;
+  const values = await all(dsn, sql);
+  assert.equal(values.length, 1, sql);
+  return values[0] ?? null;
+}
+
+async function all(dsn: string, sql: string): Promise<readonly (string | null)[]> {
+  return (await execute(dsn, sql)).map(([value]) => value ?? null);
 }
 
 function postgresPrint(dsn: string, sql: string): Promise<string | null> {
@@ -147,7 +154,11 @@ function postgresBackend(server: Service): BackendEngine {
         ...POOL,
       });
       closing(t, () => backend.close());
-      return { backend, read: (table) => one(inUtc(dsn), `SELECT c::text FROM "${table}"`) };
+      return {
+        backend,
+        read: (table) => one(inUtc(dsn), `SELECT c::text FROM "${table}"`),
+        list: (table) => all(inUtc(dsn), `SELECT c::text FROM "${table}" ORDER BY n`),
+      };
     },
   };
 }
@@ -168,15 +179,12 @@ function mysqlBackend(server: Service): BackendEngine {
         ...POOL,
       });
       closing(t, () => backend.close());
+      const text = (type: ColumnType) =>
+        type === 'BYTES' ? "CONCAT('\\\\x', LOWER(HEX(c)))" : 'CAST(c AS CHAR)';
       return {
         backend,
-        read: (table, type) =>
-          one(
-            dsn,
-            type === 'BYTES'
-              ? `SELECT CONCAT('\\\\x', LOWER(HEX(c))) FROM \`${table}\``
-              : `SELECT CAST(c AS CHAR) FROM \`${table}\``,
-          ),
+        read: (table, type) => one(dsn, `SELECT ${text(type)} FROM \`${table}\``),
+        list: (table, type) => all(dsn, `SELECT ${text(type)} FROM \`${table}\` ORDER BY n`),
       };
     },
   };
@@ -190,7 +198,7 @@ async function openSqliteSide(t: TestContext): Promise<SourceSide> {
   database.exec('CREATE TABLE something (a)');
   const source = await openSource({ type: 'sqlite', name: 'app', path });
   closing(t, () => source.close());
-  return { source, print: async (sql) => sqliteValue(database, `SELECT ${sql} AS c`) };
+  return { source, print: async (sql) => sqliteValues(database, `SELECT ${sql} AS c`)[0] ?? null };
 }
 
 async function openSqliteBackend(t: TestContext): Promise<BackendSide> {
@@ -198,25 +206,24 @@ async function openSqliteBackend(t: TestContext): Promise<BackendSide> {
   const path = join(tempFolder(t), 'results.db');
   const backend = await openResultsBackend({ type: 'sqlite', name: 'reports', path });
   closing(t, () => backend.close());
-  return {
-    backend,
-    read: async (table) => {
-      const database = new DatabaseSync(path, { readOnly: true, timeout: 30_000 });
-      try {
-        return sqliteValue(database, `SELECT c FROM "${table}"`);
-      } finally {
-        database.close();
-      }
-    },
+  const list = async (table: string) => {
+    const database = new DatabaseSync(path, { readOnly: true, timeout: 30_000 });
+    try {
+      return sqliteValues(database, `SELECT c FROM "${table}" ORDER BY rowid`);
+    } finally {
+      database.close();
+    }
   };
+  return { backend, list, read: async (table) => (await list(table))[0] ?? null };
 }
 
 /** SQLite's values as the others print theirs. */
-function sqliteValue(database: DatabaseSync, sql: string): string | null {
+function sqliteValues(database: DatabaseSync, sql: string): readonly (string | null)[] {
   const statement = database.prepare(sql);
   statement.setReadBigInts(true);
-  const value = statement.get()?.['c'] ?? null;
-  if (value === null) return null;
-  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
-  return Object.is(value, -0) ? '-0' : String(value);
+  return statement.all().map(({ c: value = null }) => {
+    if (value === null) return null;
+    if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`;
+    return typeof value === 'number' ? realText(value) : String(value);
+  });
 }

@@ -4,7 +4,7 @@ import { ids, newJob, only, range, rejects, type Suites } from './subject.ts';
 
 export function posting({ each, shared }: Suites): void {
   each('a job is stored as it was posted', async (s) => {
-    const payload = { text: 'ü"\\\u0000\n😀', list: [1, -0.5, null, true, {}], deep: { a: { b: [] } } };
+    const payload = { text: 'ü"\\\u0000\n😀', list: [1, -0.5, -0, null, true, {}], deep: { a: { b: [] } } };
     const eta = Date.now() + 3_600_000;
     const before = Date.now();
     const job = await s.post('all:of-it_1', {
