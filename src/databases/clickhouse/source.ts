@@ -14,8 +14,10 @@ import type {
   StatementInfo,
 } from '../database.ts';
 import { decodeRows } from '../encodings/copy-text.ts';
+import { boundLines } from '../encodings/line-bound.ts';
 import { DatabaseError } from '../errors.ts';
 import { Places } from '../places.ts';
+import { ValueBound } from '../value-bound.ts';
 import { chooseForms, literalForms, literalsOf, withoutValues } from './arguments.ts';
 import { copyText, readAnswer } from './body.ts';
 import { clientConfig } from './dsn.ts';
@@ -224,9 +226,10 @@ export class ClickhouseSource implements Source {
     const answer = await run.send(sql, { ...server.settings, ...settings });
     const translate = (error: unknown) =>
       run.caller.aborted ? run.caller.reason : this.#failed(error, 'query_failed', args);
+    const bound = new ValueBound(options.limits, this.#database, shown);
     async function* chunks(): AsyncGenerator<Chunk, void, void> {
       try {
-        yield* readAnswer(answer, ending);
+        yield* boundLines(readAnswer(answer, ending), bound);
         run.complete();
       } catch (error) {
         // The server has said itself that nothing runs any more.
