@@ -12,6 +12,7 @@ export const CATALOG = {
   unknown_task: { status: 404, message: 'there is no such task' },
   unknown_job: { status: 404, message: 'there is no such job' },
   unknown_group: { status: 404, message: 'there is no such group' },
+  unknown_queue: { status: 404, message: 'there is no such queue' },
   not_found: { status: 404, message: 'there is no such route' },
   job_active: { status: 409, message: 'the job is already queued or running' },
   job_finished: { status: 409, message: 'the job is already finished' },

@@ -7,6 +7,11 @@ import type { NewGroup, NewJob, OnFailure } from './store.ts';
 export const ID_FORM = /^[A-Za-z0-9_:-]{1,128}$/;
 /** Longest name of a queue, a task, a limit or a key, in UTF-16 units. */
 export const LONGEST_NAME = 128;
+/**
+ * The most parents that the jobs of one batch name in all: a store takes the batch in one step, during which it does
+ * nothing else, and on Redis some 5 µs for each.
+ */
+export const MOST_EDGES = 20_000;
 /** Fits every store's integer column. */
 const PRIORITY = 2 ** 31 - 1;
 /** The last time a Date can have, ms since 1970. */
@@ -41,6 +46,10 @@ export function checkBatch(posted: readonly NewJob[], group?: NewGroup): Checked
   if (group !== undefined) {
     checkGroup(group);
     if (posted.length === 0) throw InvalidJob(`group "${group.group_id}" has no jobs`);
+  }
+  const edges = posted.reduce((sum, { after = [] }) => sum + after.length, 0);
+  if (edges > MOST_EDGES) {
+    throw InvalidJob(`the jobs name ${edges} parents in all; one post takes at most ${MOST_EDGES}`);
   }
   const jobs = posted.map(checkJob);
   const ids = new Set<string>();
@@ -98,6 +107,11 @@ function checkJob(job: NewJob): CheckedJob {
 function checkGroup({ group_id, concurrency }: NewGroup): void {
   checkId('group', group_id);
   checkConcurrency(`group "${group_id}": concurrency`, concurrency ?? null);
+}
+
+/** Throws `InvalidJob` for a name that no queue has. */
+export function checkQueue(queue: string): void {
+  checkName('the name of a queue', queue);
 }
 
 /** Throws `InvalidJob` for a limit's name or concurrency that cannot be. */

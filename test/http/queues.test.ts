@@ -57,6 +57,7 @@ test('a paused queue takes posts and hands nothing out until it is resumed', asy
 test('the name of a queue may be anything that a job can name', async (t) => {
   const test = await api(t);
   for (const queue of ['größe/über', LONG_NAME, '__proto__', 'a b']) {
+    await test.post(PATH, { queue });
     const answer = await test.post(`/queues/${encodeURIComponent(queue)}/pause`);
     assert.equal(answer.http, 200, answer.message);
     assert.equal(answer.data.queue, queue);
@@ -75,6 +76,24 @@ test('the name of a queue may be anything that a job can name', async (t) => {
   assert.equal(body.http, 400);
   assert.match(body.message ?? '', /^unknown key "for"/);
   assert.equal((await test.get('/queues/a/pause')).http, 404);
+});
+
+test('a queue that nothing names is neither paused nor resumed', async (t) => {
+  const test = await api(t);
+  for (const change of ['pause', 'resume']) {
+    const { http, code, message } = await test.post(`/queues/defualt/${change}`);
+    assert.deepEqual([http, code], [404, 'unknown_queue']);
+    assert.equal(
+      message,
+      'there is no queue "defualt": no task and no job names it; did you mean "default"?',
+    );
+  }
+  assert.deepEqual((await test.get('/queues')).data, []);
+  // One that is paused already can be resumed, whatever has become of its jobs.
+  await test.store.pause('empty');
+  assert.equal((await test.post('/queues/empty/pause')).http, 200);
+  assert.equal((await test.post('/queues/empty/resume')).http, 200);
+  assert.deepEqual((await test.get('/queues')).data, []);
 });
 
 test('limits are shown by database', async (t) => {

@@ -1,7 +1,7 @@
 /** A store in Postgres: for any number of processes on any number of machines. */
 import { randomBytes } from 'node:crypto';
 import { clientConfig, type PostgresConfig } from '../../util/postgres/dsn.ts';
-import { type CheckedJob, checkBatch, checkLimit } from '../check.ts';
+import { type CheckedJob, checkBatch, checkLimit, checkQueue } from '../check.ts';
 import {
   GroupActive,
   GroupFinished,
@@ -233,7 +233,7 @@ class PostgresStore implements Store {
       finished: string,
     ];
     const [verdict, seq, ready, finished] = await this.#row<Row>(this.#sql.runAgain, [
-      job_id,
+      known(job_id),
       this.#clockOffset(),
     ]);
     if (verdict === 'unknown') throw UnknownJob(job_id);
@@ -372,7 +372,7 @@ class PostgresStore implements Store {
   async cancel(job_id: string): Promise<Job> {
     type Row = [verdict: Verdict, seq: number, stopped: boolean, ready: boolean, finished: string];
     const [verdict, seq, stopped, ready, finished] = await this.#row<Row>(this.#sql.cancel, [
-      job_id,
+      known(job_id),
       this.#clockOffset(),
     ]);
     if (verdict === 'unknown') throw UnknownJob(job_id);
@@ -399,17 +399,18 @@ class PostgresStore implements Store {
 
   async #change(sql: string, id: string): Promise<Verdict> {
     type Row = [verdict: Verdict, stopped: boolean, ready: boolean, finished: string];
-    const [verdict, stopped, ready, finished] = await this.#row<Row>(sql, [id, this.#clockOffset()]);
+    const [verdict, stopped, ready, finished] = await this.#row<Row>(sql, [known(id), this.#clockOffset()]);
     this.#tell({ stopped, ready, finished });
     return verdict;
   }
 
   async pause(queue: string): Promise<void> {
+    checkQueue(queue);
     await this.#pool.call(this.#sql.pause, [queue]);
   }
 
   async resume(queue: string): Promise<void> {
-    await this.#pool.call(this.#sql.resume, [queue]);
+    await this.#pool.call(this.#sql.resume, [known(queue)]);
     this.#hints.tell({ ready: true });
   }
 
@@ -469,7 +470,7 @@ class PostgresStore implements Store {
   // --- reading
 
   async get(job_id: string): Promise<Job> {
-    const [row] = await this.#pool.call<JobRow>(this.#sql.newestJob, [job_id]);
+    const [row] = await this.#pool.call<JobRow>(this.#sql.newestJob, [known(job_id)]);
     if (row === undefined) throw UnknownJob(job_id);
     return toJob(row);
   }
@@ -482,13 +483,13 @@ class PostgresStore implements Store {
   }
 
   async states(job_ids: readonly string[]): Promise<readonly (JobState | null)[]> {
-    const [states] = await this.#row<[states: (JobState | null)[]]>(this.#sql.states, [job_ids]);
+    const [states] = await this.#row<[states: (JobState | null)[]]>(this.#sql.states, [job_ids.map(known)]);
     return states;
   }
 
   async group(group_id: string): Promise<Group> {
     type Row = [seq: number, group_id: string, concurrency: number | null, created_at: number];
-    const [row] = await this.#pool.call<Row>(this.#sql.newestGroup, [group_id]);
+    const [row] = await this.#pool.call<Row>(this.#sql.newestGroup, [known(group_id)]);
     if (row === undefined) throw UnknownGroup(group_id);
     const [seq, , concurrency, created_at] = row;
     const jobs = await this.#pool.call<JobRow>(this.#sql.jobsOfGroup, [group_id, seq]);
@@ -496,13 +497,13 @@ class PostgresStore implements Store {
   }
 
   async unfinished(group_ids: readonly string[]): Promise<readonly (number | null)[]> {
-    const rows = await this.#pool.call<[left: number | null]>(this.#sql.unfinished, [group_ids]);
+    const rows = await this.#pool.call<[left: number | null]>(this.#sql.unfinished, [group_ids.map(known)]);
     return rows.map(([left]) => left);
   }
 
   async pending(queue: string, limit: number): Promise<readonly Job[]> {
     const rows = await this.#pool.call<JobRow>(this.#sql.pending, [
-      queue,
+      known(queue),
       Math.max(0, limit),
       this.#clockOffset(),
     ]);
@@ -510,7 +511,10 @@ class PostgresStore implements Store {
   }
 
   async list(filter: JobFilter, limit: number, cursor?: string): Promise<Page<Job>> {
-    const { group_id = null, task = null, queue = null, state = null } = filter;
+    const [group_id, task, queue] = [filter.group_id, filter.task, filter.queue].map((text) =>
+      text === undefined ? null : known(text),
+    );
+    const { state = null } = filter;
     const window = this.#sql.window[group_id === null ? listedOf(state) : 'ofGroup'];
     let before = cursor === undefined ? Number.MAX_SAFE_INTEGER : fromCursor(cursor);
     const items: Job[] = [];
@@ -563,7 +567,7 @@ class PostgresStore implements Store {
 
   async limits(limits: readonly string[]): Promise<readonly Limit[]> {
     type Row = [concurrency: number | null, running: number, waiting: number];
-    const rows = await this.#pool.call<Row>(this.#sql.limits, [limits]);
+    const rows = await this.#pool.call<Row>(this.#sql.limits, [limits.map(known)]);
     return limits.map((limit, index) => {
       const [concurrency, running, waiting] = rows[index] ?? [null, 0, 0];
       this.#posting.heardOf(limit, concurrency !== null);
@@ -644,6 +648,11 @@ function errorOf(outcome: Outcome): string {
   if (outcome.state === 'SUCCESS') return '';
   // Postgres' text has no NUL.
   return (outcome.error ?? '').replaceAll('\0', '\u{FFFD}');
+}
+
+/** A text that is asked for. Postgres' text has no NUL, and no name is the empty text, any more than one with a NUL. */
+function known(text: string): string {
+  return text.includes('\0') ? '' : text;
 }
 
 function words(text: string): string[] {

@@ -1,6 +1,6 @@
 /** A store in Redis or Valkey: for any number of processes on any number of machines. */
 import { randomBytes } from 'node:crypto';
-import { type CheckedJob, checkBatch, checkLimit } from '../check.ts';
+import { type CheckedJob, checkBatch, checkLimit, checkQueue } from '../check.ts';
 import {
   GroupActive,
   GroupFinished,
@@ -274,6 +274,7 @@ class RedisStore implements Store {
   }
 
   async pause(queue: string): Promise<void> {
+    checkQueue(queue);
     await this.#call('room', ['pause', toText(queue)]);
   }
 

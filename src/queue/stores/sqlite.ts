@@ -1,6 +1,6 @@
 /** A store in a SQLite file: durable, for any number of processes on one machine. */
 import { resolve } from 'node:path';
-import { checkBatch, checkLimit } from '../check.ts';
+import { checkBatch, checkLimit, checkQueue } from '../check.ts';
 import type {
   Claimed,
   ClaimRequest,
@@ -180,8 +180,9 @@ class SqliteStore implements Store {
     });
   }
 
-  pause(queue: string): Promise<void> {
-    return this.#client.call('pause', queue);
+  async pause(queue: string): Promise<void> {
+    checkQueue(queue);
+    await this.#client.call('pause', queue);
   }
 
   resume(queue: string): Promise<void> {

@@ -166,6 +166,13 @@ export function claiming({ each, shared }: Suites): void {
     assert.deepEqual(await s.claimIds(1, ['new']), []);
   });
 
+  each('a queue without jobs that was paused and resumed is gone', async (s) => {
+    await s.store.pause('slip');
+    await s.store.resume('slip');
+    await s.store.resume('slop');
+    assert.deepEqual(await s.store.stats(), []);
+  });
+
   shared('of several connections that claim at once, each job goes to one', async (s) => {
     const stores = [s.store, await s.connect(), await s.connect()];
     await s.postAll(range(200));

@@ -140,6 +140,18 @@ export function dependencies({ each, shared }: Suites): void {
     assert.deepEqual(await s.claimIds(), ['c']);
   });
 
+  each('a batch of as many parents as may be is accepted, one more is refused', async (s) => {
+    const parents = range(200, 'parent-').map((job_id) => ({ job_id }));
+    const children = range(100, 'child-').map((job_id) => ({ job_id, after: parents }));
+    await rejects(
+      s.postAll([...parents, ...children, { job_id: 'one', after: parents.slice(0, 1) }]),
+      'invalid_job',
+    );
+    await rejects(s.store.get('parent-0'), 'unknown_job');
+    await s.postAll([...parents, ...children]);
+    assert.equal((await s.store.get('child-99')).after.length, 200);
+  });
+
   each('unknown parents and cycles are refused', async (s) => {
     await rejects(s.post('a', { after: [{ job_id: 'nobody' }] }), 'unknown_job');
     await rejects(s.post('a', { after: [{ job_id: 'a' }] }), 'invalid_job');

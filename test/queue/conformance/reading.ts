@@ -15,6 +15,29 @@ export function reading({ each, shared }: Suites): void {
     assert.deepEqual(await s.store.list({}, 10), { items: [], cursor: null });
   });
 
+  each('what no job can be called is unknown too', async (s) => {
+    await s.post('a', { queue: 'q\ufffd' });
+    for (const name of ['', '\0', 'a\0', '\0a', 'q\0', "a'b", 'a b', '%00', '\u2028', 'x'.repeat(10_000)]) {
+      await rejects(s.store.get(name), 'unknown_job');
+      await rejects(s.store.cancel(name), 'unknown_job');
+      await rejects(s.store.purge(name), 'unknown_job');
+      await rejects(s.store.retry(name), 'unknown_job');
+      await rejects(s.store.group(name), 'unknown_group');
+      await rejects(s.store.cancelGroup(name), 'unknown_group');
+      await rejects(s.store.purgeGroup(name), 'unknown_group');
+      assert.deepEqual(await s.store.states([name, 'a']), [null, 'PENDING']);
+      assert.deepEqual(await s.store.unfinished([name]), [null]);
+      assert.deepEqual(await s.store.pending(name, 10), []);
+      for (const filter of [{ task: name }, { queue: name }, { group_id: name }]) {
+        if (name !== '') assert.deepEqual(await s.store.list(filter, 10), { items: [], cursor: null });
+      }
+      const [limit] = await s.store.limits([name]);
+      assert.deepEqual([limit?.concurrency, limit?.running, limit?.waiting], [null, 0, 0]);
+      await s.store.resume(name);
+    }
+    for (const name of ['', '\0', 'a\0b', 'x'.repeat(129)]) await rejects(s.store.pause(name), 'invalid_job');
+  });
+
   each('states are those of the newest runs', async (s) => {
     await s.post('a');
     await s.fail(await s.claimOne());

@@ -76,6 +76,8 @@ export function pending(session: Session, queue: string, limit: number): JobRow[
   for (const hold of [HOLD.none, HOLD.lane]) {
     for (const priority of priorities(session, queue, hold)) {
       due.push(...session.all<JobRow>(SQL.waitingDue, queue, hold, priority, session.now, limit));
+      // Lower ones come later than so many of these, and what is not due later still.
+      if (due.length >= limit) break;
       later.push(...session.all<JobRow>(SQL.waitingLater, queue, hold, priority, session.now, limit));
     }
   }

@@ -299,11 +299,13 @@ function F.order_member(seq, head)
 end
 -- Priorities whose jobs in play have become more, by the key of these.
 S.played = {}
+-- Those that may have none any more.
+S.left = {}
 function F.set_ready(seq, head, present)
   local queue, priority = head[$QUEUE], head[$PRIORITY]
   local key = F.ready_key(queue, priority)
   F.set_member(key, F.ready_member(seq, head), present)
-  if present then S.played[key] = head end
+  if present then S.played[key] = head else S.left[key] = head end
 end
 
 function F.delete_record(seq, head)
@@ -366,6 +368,9 @@ function F.flush()
   for _, head in pairs(S.played) do
     call('ZADD', K .. 'priorities:' .. head[$QUEUE], -head[$PRIORITY], head[$PRIORITY])
   end
+  for key, head in pairs(S.left) do
+    if call('EXISTS', key) == 0 then call('ZREM', K .. 'priorities:' .. head[$QUEUE], head[$PRIORITY]) end
+  end
   local gone, added = {}, {}
   for seq in pairs(S.gone_leases) do gone[#gone + 1] = seq end
   for seq, expires_at in pairs(S.lease_times) do
@@ -391,6 +396,6 @@ function F.flush()
   end
   if S.counted then call('HSET', KEYS[1], 'seq', S.last_seq, 'fence', S.last_fence) end
   S.changed, S.counted = false, false
-  S.dirty, S.fields, S.members, S.played, S.lease_times, S.gone_leases, S.ended, S.counts, S.chunk_counts = {}, {}, {}, {}, {}, {}, {}, {}, {}
+  S.dirty, S.fields, S.members, S.played, S.left, S.lease_times, S.gone_leases, S.ended, S.counts, S.chunk_counts = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 end
 `;
