@@ -9,7 +9,7 @@ import { openResultsBackend, openSource } from '../../../src/databases/open.ts';
 import { tempFolder } from '../../support/folder.ts';
 import { execute, freshDatabase, type Service, servers } from '../../support/services.ts';
 import { closing } from '../support.ts';
-import { type Case, CLICKHOUSE, MYSQL, POSTGRES, SQLITE } from './cases.ts';
+import { type Case, CLICKHOUSE, MARIADB_ALONE, MYSQL, MYSQL_ALONE, POSTGRES, SQLITE } from './cases.ts';
 
 const POOL = { max_active: 10, max_idle: 10, connect_timeout_ms: 10_000 };
 
@@ -41,8 +41,8 @@ export interface SourceEngine {
 export interface BackendEngine {
   readonly name: string;
   readonly skip: string | false;
-  /** Under which name cases tell what happens here. */
-  readonly kind: 'postgres' | 'mysql' | 'sqlite';
+  /** Under which names cases tell what happens here: the first that one has. */
+  readonly kinds: readonly ('postgres' | 'mysql' | 'mariadb' | 'sqlite')[];
   open(t: TestContext): Promise<BackendSide>;
 }
 
@@ -55,7 +55,12 @@ export const SOURCES: readonly SourceEngine[] = [
     }),
   ),
   ...servers('mysql').map((server) => ({
-    ...sourceOf(server, 'mysql', MYSQL, mysqlPrint),
+    ...sourceOf(
+      server,
+      'mysql',
+      [...MYSQL, ...(server.name === 'mysql' ? MYSQL_ALONE : MARIADB_ALONE)],
+      mysqlPrint,
+    ),
     repeat: (text: string, times: number) => `REPEAT('${escaped(text)}', ${times})`,
     asBytes: (text: string) => `CAST(${text} AS BINARY)`,
   })),
@@ -78,7 +83,7 @@ export const SOURCES: readonly SourceEngine[] = [
 export const BACKENDS: readonly BackendEngine[] = [
   ...servers('postgres').map(postgresBackend),
   ...servers('mysql').map(mysqlBackend),
-  { name: 'sqlite', skip: false, kind: 'sqlite', open: openSqliteBackend },
+  { name: 'sqlite', skip: false, kinds: ['sqlite'], open: openSqliteBackend },
 ];
 
 function sourceOf(
@@ -141,7 +146,7 @@ function postgresBackend(server: Service): BackendEngine {
   return {
     name: server.name,
     skip: server.skip,
-    kind: 'postgres',
+    kinds: ['postgres'],
     open: async (t) => {
       const dsn = await freshDatabase(t, server);
       const backend = await openResultsBackend({
@@ -167,7 +172,7 @@ function mysqlBackend(server: Service): BackendEngine {
   return {
     name: server.name,
     skip: server.skip,
-    kind: 'mysql',
+    kinds: server.name === 'mysql' ? ['mysql'] : ['mariadb', 'mysql'],
     open: async (t) => {
       const dsn = await freshDatabase(t, server);
       const backend = await openResultsBackend({

@@ -23,7 +23,8 @@ for (const from of SOURCES) {
             for (let next = left.shift(); next !== undefined; next = left.shift()) {
               const [index, each] = next;
               const outcome = await moved(source, backend, `case_${index}`, each);
-              const expected = each[to.kind] ?? (await arrival(source, each, outcome.type));
+              const otherwise = to.kinds.map((kind) => each[kind]).find((one) => one !== undefined);
+              const expected = otherwise ?? (await arrival(source, each, outcome.type));
               if (outcome.what !== expected)
                 wrong.push(`${each.sql}: ${outcome.what} where ${expected} was due`);
             }
