@@ -1,5 +1,6 @@
 /** What a query's columns are, from the server's description of them, and how they are best asked for. */
 import type { Column, ColumnType } from '../database.ts';
+import { EXACT } from './settings.ts';
 
 /** A column as RowDescription has it. */
 export interface Described {
@@ -61,16 +62,35 @@ const STANDARD_BINARY: ReadonlySet<number> = new Set([
   OID.timestamptz,
 ]);
 
-/**
- * What a column must be cast to, so that its binary form is that of its standard type. A 32-bit float goes by
- * its text: the digits that it shows are the ones to keep, not those of its nearest double.
- */
-const CASTS: ReadonlyMap<number, string> = new Map([
-  [OID.int2, 'pg_catalog.int8'],
-  [OID.int4, 'pg_catalog.int8'],
-  [OID.oid, 'pg_catalog.int8'],
-  [OID.float4, 'pg_catalog.text::pg_catalog.float8'],
+/** Types whose text depends on settings, which a query may change while it runs: their binary form does not. */
+const FICKLE_TEXT: ReadonlySet<number> = new Set([
+  OID.bytea,
+  OID.float4,
+  OID.float8,
+  OID.date,
+  OID.timestamp,
+  OID.timestamptz,
 ]);
+
+/**
+ * What a column must be made, so that its binary form is that of its standard type. A 32-bit float goes by its
+ * text: the digits that it shows are the ones to keep, not those of its nearest double. How many it shows is a setting
+ * of the session; where the query has changed that, the cast of the words fails.
+ */
+const CASTS: ReadonlyMap<number, (column: string) => string> = new Map([
+  [OID.int2, toBigint],
+  [OID.int4, toBigint],
+  [OID.oid, toBigint],
+  [
+    OID.float4,
+    (column) => `(CASE WHEN pg_catalog.current_setting('extra_float_digits') = '${EXACT.extra_float_digits}'
+      THEN ${column}::pg_catalog.text ELSE 'extra_float_digits was changed by the query' END)::pg_catalog.float8`,
+  ],
+]);
+
+function toBigint(column: string): string {
+  return `${column}::pg_catalog.int8`;
+}
 
 /**
  * Types that a results table can have as they are, in any version and any database: no domains, no enums, no
@@ -149,11 +169,11 @@ export function binaryRequest(
   };
 }
 
-/** As text in which only the instants are converted by us: their text is in the session's zone. */
+/** As text, but for what we make text of ourselves. */
 export function textRequest(described: readonly Described[], columns: readonly Column[]): Request {
   return {
     columns,
-    formats: described.map(({ oid }) => (oid === OID.timestamptz ? BINARY : TEXT)),
+    formats: described.map(({ oid }) => (FICKLE_TEXT.has(oid) ? BINARY : TEXT)),
     sql: null,
   };
 }
@@ -163,7 +183,7 @@ function castQuery(described: readonly Described[], query: string): string | nul
   const names = described.map((_, index) => `c${index + 1}`);
   const values = described.map(({ oid }, index) => {
     const cast = CASTS.get(oid);
-    return cast === undefined ? `q.${names[index]}` : `q.${names[index]}::${cast}`;
+    return cast === undefined ? `q.${names[index]}` : cast(`q.${names[index]}`);
   });
   // The line break ends a comment that the query may end with.
   return `SELECT ${values.join(', ')} FROM (${query}\n) AS q (${names.join(', ')})`;

@@ -1,10 +1,12 @@
-/** Rows as the server writes them, most fields as text, turned into lines of `copy-text` byte by byte. */
+/** Rows as the server writes them, fields as text or in their binary form, turned into lines of `copy-text` byte by byte. */
 import type { Chunk, Column } from '../database.ts';
 import type { RowForm } from './wire.ts';
 
 const TAB = 0x09;
 const NEWLINE = 0x0a;
 const BACKSLASH = 0x5c;
+/** The digits of hexadecimal numbers. */
+const HEX = Buffer.from('0123456789abcdef');
 const CHUNK_BYTES = 64 * 1024;
 
 /** The letter behind the backslash for bytes that need one, else 0. */
@@ -18,39 +20,42 @@ export class CopyTextForm implements RowForm {
   #made = Buffer.allocUnsafe(2 * CHUNK_BYTES);
   #length = 0;
   #rows = 0;
-  /** Of the field under way, where a row comes in pieces: its type, and what has come of one that is binary. */
+  /** Of the field under way, where a row comes in pieces: its type and size, and what has come of one that is short. */
   #type: Column['type'] = 'ANY';
-  #binary = Buffer.alloc(0);
+  #size = 0;
+  #short = Buffer.alloc(0);
 
   constructor(columns: readonly Column[]) {
     this.#types = columns.map(({ type }) => type);
   }
 
-  sizeOf(index: number, sent: number): number {
-    // "\x" and two digits a byte.
-    return this.#types[index] === 'BYTES' ? (sent - 2) / 2 : sent;
+  sizeOf(_index: number, sent: number): number {
+    return sent;
   }
 
   field(index: number, size: number): void {
-    this.#makeRoom(3);
+    this.#makeRoom(4);
     if (index > 0) this.#byte(TAB);
+    this.#type = this.#types[index] ?? 'ANY';
+    this.#size = size;
+    this.#short = Buffer.alloc(0);
     if (size === -1) {
       this.#byte(BACKSLASH);
       this.#byte(0x4e);
+    } else if (this.#type === 'BYTES') {
+      this.#length = writeHexMark(this.#made, this.#length);
     }
-    this.#type = this.#types[index] ?? 'ANY';
-    this.#binary = Buffer.alloc(0);
   }
 
   bytes(piece: Buffer): void {
-    if (this.#type === 'BOOLEAN') {
-      this.#makeRoom(1);
-      this.#byte(piece[0] === 0x74 /* t */ ? 0x31 : 0x30);
-    } else if (this.#type === 'TIMESTAMPTZ') {
-      this.#binary = Buffer.concat([this.#binary, piece]);
-      if (this.#binary.length < 8) return;
+    if (this.#type === 'BYTES') {
+      this.#makeRoom(2 * piece.length);
+      this.#length = hexInto(this.#made, this.#length, piece, 0, piece.length);
+    } else if (SHORT.has(this.#type)) {
+      this.#short = Buffer.concat([this.#short, piece]);
+      if (this.#short.length < this.#size) return;
       this.#makeRoom(64);
-      const text = instantText(this.#binary.readInt32BE(0), this.#binary.readUInt32BE(4));
+      const text = shortText(this.#type, this.#short, 0, this.#size);
       this.#length += this.#made.write(text, this.#length, 'latin1');
     } else {
       this.#makeRoom(2 * piece.length);
@@ -79,11 +84,11 @@ export class CopyTextForm implements RowForm {
         made[to++] = 0x4e;
         continue;
       }
-      const type = this.#types[index];
-      if (type === 'BOOLEAN') {
-        made[to++] = body[at] === 0x74 /* t */ ? 0x31 : 0x30;
-      } else if (type === 'TIMESTAMPTZ') {
-        to += made.write(instantText(body.readInt32BE(at), body.readUInt32BE(at + 4)), to, 'latin1');
+      const type = this.#types[index] ?? 'ANY';
+      if (SHORT.has(type)) {
+        to += made.write(shortText(type, body, at, size), to, 'latin1');
+      } else if (type === 'BYTES') {
+        to = hexInto(made, writeHexMark(made, to), body, at, at + size);
       } else {
         to = escapeInto(made, to, body, at, at + size);
       }
@@ -117,6 +122,42 @@ export class CopyTextForm implements RowForm {
   }
 }
 
+/** Kinds that come in a few bytes, and are made text as a whole. */
+const SHORT: ReadonlySet<Column['type']> = new Set(['BOOLEAN', 'DATE', 'TIMESTAMP', 'TIMESTAMPTZ', 'DOUBLE']);
+
+function shortText(type: Column['type'], body: Buffer, at: number, size: number): string {
+  switch (type) {
+    case 'BOOLEAN':
+      return body[at] === 0x74 /* t */ ? '1' : '0';
+    case 'DATE':
+      return dayText(body.readInt32BE(at));
+    case 'DOUBLE':
+      return size === 4 ? singleText(body.readFloatBE(at)) : doubleText(body.readDoubleBE(at));
+    default:
+      return instantText(
+        body.readInt32BE(at),
+        body.readUInt32BE(at + 4),
+        type === 'TIMESTAMPTZ' ? '+00' : '',
+      );
+  }
+}
+
+/** Writes "\x", whose backslash is escaped; where its end is then. */
+function writeHexMark(made: Buffer, begin: number): number {
+  return begin + made.write('\\\\x', begin, 'latin1');
+}
+
+/** Writes a range of bytes as hexadecimal digits; where their end is then. */
+function hexInto(made: Buffer, begin: number, from: Buffer, start: number, end: number): number {
+  let to = begin;
+  for (let at = start; at < end; at += 1) {
+    const byte = from[at] ?? 0;
+    made[to++] = HEX[byte >> 4] ?? 0;
+    made[to++] = HEX[byte & 15] ?? 0;
+  }
+  return to;
+}
+
 /** Writes a range of bytes as text of a field; where its end is then. */
 function escapeInto(made: Buffer, begin: number, from: Buffer, start: number, end: number): number {
   let to = begin;
@@ -139,8 +180,56 @@ const DAYS_BEFORE_2000 = 730_425;
 const INFINITY = { high: 0x7fffffff, low: 0xffffffff };
 const MINUS_INFINITY = { high: -0x80000000, low: 0 };
 
-/** A timestamptz, microseconds since 2000 as two halves, as Postgres prints it where the zone is UTC. */
-export function instantText(high: number, low: number): string {
+/** The shortest digits that read as the same double. */
+function doubleText(number: number): string {
+  return Object.is(number, -0) ? '-0' : String(number);
+}
+
+const LEAST_NORMAL_SINGLE = 2 ** -126;
+/** Every decimal of so many digits is another normal 32-bit float, and so many tell any two of those apart. */
+const SINGLE_DIGITS = 6;
+const MOST_SINGLE_DIGITS = 9;
+
+/** The shortest digits that read as the same 32-bit float. */
+export function singleText(number: number): string {
+  if (!Number.isFinite(number) || number === 0) return doubleText(number);
+  for (
+    let digits = Math.abs(number) < LEAST_NORMAL_SINGLE ? 1 : SINGLE_DIGITS;
+    digits < MOST_SINGLE_DIGITS;
+    digits += 1
+  ) {
+    const rounded = roundedSingle(number, digits);
+    if (rounded !== null) return String(rounded);
+  }
+  return String(Number(number.toPrecision(MOST_SINGLE_DIGITS)));
+}
+
+/** The decimal of so many digits that the server writes for a 32-bit float; null: none reads as it. */
+function roundedSingle(number: number, digits: number): number | null {
+  const [mantissa = '', exponent] = number.toExponential(digits - 1).split('e');
+  const whole = Number(mantissa.replace('.', ''));
+  const decimal = (step: number) => Number(`${whole + step}e${Number(exponent) - (digits - 1)}`);
+  const further = number.toExponential(digits);
+  // Of two that are as near, the server takes the even one, and toExponential the larger.
+  const isTie = /5e/.test(further) && Number(further) === number;
+  const nearest = decimal(isTie && whole % 2 !== 0 ? -Math.sign(number) : 0);
+  if (Math.fround(nearest) === number) return nearest;
+  if (!Number.isInteger(Math.log2(Math.abs(number)))) return null;
+  // Below a power of two floats lie closer together than above it, where a decimal that is not the nearest may do.
+  const above = decimal(Math.sign(number));
+  return Math.fround(above) === number ? above : null;
+}
+
+/** A date, days since 2000, as Postgres prints it. */
+export function dayText(days: number): string {
+  if (days === INFINITY.high) return 'infinity';
+  if (days === MINUS_INFINITY.high) return '-infinity';
+  const { date, era } = dateText(days);
+  return date + era;
+}
+
+/** A timestamp, microseconds since 2000 as two halves, as Postgres prints it; `zone` stands behind the time. */
+export function instantText(high: number, low: number, zone: string): string {
   if (high === INFINITY.high && low === INFINITY.low) return 'infinity';
   if (high === MINUS_INFINITY.high && low === MINUS_INFINITY.low) return '-infinity';
   let days: number;
@@ -161,7 +250,7 @@ export function instantText(high: number, low: number): string {
   const time = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map((part) => pad(Math.floor(part), 2));
   const fraction = microseconds % 1_000_000;
   const point = fraction === 0 ? '' : `.${pad(fraction, 6).replace(/0+$/, '')}`;
-  return `${date} ${time.join(':')}${point}+00${era}`;
+  return `${date} ${time.join(':')}${point}${zone}${era}`;
 }
 
 /** The Gregorian date so many days after 2000-01-01, by the way of years that begin in March. */

@@ -12,7 +12,7 @@ import { DESK, isPredecessor, markerPrefix } from './marker.ts';
 import { bindMessage, readDescription, readError, readParameters, readTuples } from './messages.ts';
 import type { Pool } from './pool.ts';
 import { quoteLiteral } from './quote.ts';
-import { beginning } from './settings.ts';
+import { beginning, EXACT } from './settings.ts';
 import { type Arrival, isMessage, MESSAGE, type Message, type RowForm, Wire } from './wire.ts';
 
 /** How long the server may take to end a cancelled query before its backend is terminated, ms. */
@@ -24,6 +24,8 @@ const TIMEOUT_SLACK_MS = 1_000;
 
 /** Rolled back, so that no setting survives it; locks that belong to the session do not go with that. */
 const ENDING = 'ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()';
+/** Where something may survive, the session ends too: behind a pooler it is not ours to keep from others. */
+const ENDING_SESSION = 'ROLLBACK; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())';
 
 /** The description of no parameters, or of no columns. */
 const NOTHING = Buffer.from([0, 0]);
@@ -53,6 +55,8 @@ export interface KnownStatement {
   /** What runs in its place; null: it runs itself. */
   readonly replacement: string | null;
   readonly formats: readonly number[];
+  /** It may leave something in its session. */
+  readonly lasting: boolean;
 }
 
 type TimeLimit = Pick<QueryOptions, 'timeout_ms'>;
@@ -70,6 +74,8 @@ export class Session {
   readonly #client: Client;
   readonly #wire: Wire;
   readonly #mark: string;
+  /** Nobody else may have it after what runs in it. */
+  #isSpent = false;
   #pending: Promise<Arrival> | null = null;
   /** Answers to Sync and Query that have not come. */
   #outstanding = 0;
@@ -104,6 +110,7 @@ export class Session {
     bound: ValueBound,
   ): Promise<boolean> {
     this.#wire.expect(null, bound);
+    this.#isSpent = known.lasting;
     this.#send(
       2,
       // In one sequence up to Sync: where the transaction does not begin, the server passes over all the rest.
@@ -120,7 +127,7 @@ export class Session {
       ...(known.replacement === null
         ? []
         : [serialize.parse({ text: known.replacement, types: [...known.parameters] })]),
-      ...running(args, known.parameters, known.formats),
+      ...running(args, known.parameters, known.formats, this.#ending()),
     );
     return this.#soon(() => this.#isDescribedAs(known.description));
   }
@@ -202,16 +209,23 @@ export class Session {
     await this.#description();
   }
 
-  /** Runs the prepared statement; its rows are what `rows` gives. The transaction ends with it. */
+  /**
+   * Runs the prepared statement; its rows are what `rows` gives. The transaction ends with it, and so does the session if
+   * the statement may leave something in it.
+   */
   execute(
     args: readonly Argument[],
-    parameters: readonly number[],
-    formats: readonly number[],
+    { parameters, formats, lasting }: Pick<KnownStatement, 'parameters' | 'formats' | 'lasting'>,
     form: RowForm | null,
     bound: ValueBound,
   ): void {
     this.#wire.expect(form, bound);
-    this.#send(2, ...running(args, parameters, formats));
+    this.#isSpent = lasting;
+    this.#send(2, ...running(args, parameters, formats, this.#ending()));
+  }
+
+  #ending(): string {
+    return this.#isSpent && sessionOf(this.#client).isPooled ? ENDING_SESSION : ENDING;
   }
 
   /** The rows until the server says that they are complete. Throws what the server says otherwise. */
@@ -224,10 +238,19 @@ export class Session {
         else this.#control(arrival);
       }
       await this.#ready();
-      await this.#ready();
+      await this.#ended();
       this.finish();
     } finally {
       await this.stop();
+    }
+  }
+
+  async #ended(): Promise<void> {
+    try {
+      await this.#ready();
+    } catch (error) {
+      // The rows are complete. That the session has ended is what was asked for.
+      if (!this.#isSpent || this.#options.signal.aborted) throw error;
     }
   }
 
@@ -236,7 +259,8 @@ export class Session {
     if (this.#over !== null) return;
     this.#over = Promise.resolve();
     this.#options.signal.removeEventListener('abort', this.#onAbort);
-    this.#options.pool.release(this.#client, { destroy: this.#outstanding > 0 || this.#wire.end !== null });
+    const destroy = this.#isSpent || this.#outstanding > 0 || this.#wire.end !== null;
+    this.#options.pool.release(this.#client, { destroy });
   }
 
   /** Rolls back what `prepare` began, and gives the connection back. */
@@ -310,7 +334,7 @@ export class Session {
     try {
       const arrival = await Promise.race([this.#pending, aborted]);
       this.#pending = null;
-      if (isMessage(arrival) && arrival.type === MESSAGE.ready) this.#outstanding -= 1;
+      if (isMessage(arrival)) this.#note(arrival);
       return arrival;
     } catch (error) {
       signal.throwIfAborted();
@@ -319,6 +343,17 @@ export class Session {
     } finally {
       signal.removeEventListener('abort', abort);
     }
+  }
+
+  #note({ type, body }: Message): void {
+    if (type === MESSAGE.ready) this.#outstanding -= 1;
+    if (type !== MESSAGE.parameter_status) return;
+    const [name = '', value = ''] = body.toString('utf8').split('\0');
+    if (name !== 'client_encoding' || value === EXACT.client_encoding) return;
+    throw new DatabaseError(
+      'query_failed',
+      `the query changes client_encoding to ${value}; text is read as UTF-8`,
+    );
   }
 
   /** Waits for the next ReadyForQuery. An error on the way is thrown when it has come. */
@@ -394,12 +429,13 @@ function running(
   args: readonly Argument[],
   parameters: readonly number[],
   formats: readonly number[],
+  ending: string,
 ): readonly Buffer[] {
   return [
     bindMessage(args, parameters, formats),
     serialize.execute(),
     serialize.sync(),
-    serialize.query(ENDING),
+    serialize.query(ending),
   ];
 }
 

@@ -7,13 +7,13 @@ export type Settings = Readonly<Record<string, string>>;
  * Values as they are, whatever the server, the database or the role have set: floats in their shortest exact form,
  * ISO dates (the order in which the server reads ambiguous ones stays), plain intervals, \x bytes.
  */
-const EXACT: Settings = {
+export const EXACT = {
   client_encoding: 'UTF8',
   extra_float_digits: '3',
   DateStyle: 'ISO',
   IntervalStyle: 'postgres',
   bytea_output: 'hex',
-};
+} satisfies Settings;
 
 /** Where somebody else has set one of these too, the stricter holds. */
 const LIMITS: ReadonlySet<string> = new Set([

@@ -23,6 +23,7 @@ import { binaryRequest, columnsOf, type Described, textRequest } from './columns
 import type { ConnectOptions } from './connect.ts';
 import { CopyTextForm } from './copy-text-form.ts';
 import { failureOf, isConnectionError, sqlState } from './failure.ts';
+import { whetherItLasts } from './lasting.ts';
 import { DESK, marker } from './marker.ts';
 import { Pool } from './pool.ts';
 import { type KnownStatement, Session } from './session.ts';
@@ -57,6 +58,8 @@ export class PostgresSource implements Source {
   readonly #typeNames = new Map<string, string>();
   /** Statements that have run for a backend that takes their rows as they are, by its kind of types and their text. */
   readonly #known = new Map<string, KnownStatement & { readonly columns: readonly Column[] }>();
+  /** Which statements may leave something in their session, by their text, and until when that is taken for true. */
+  readonly #lasting = new Map<string, { readonly lasting: boolean; readonly until: number }>();
 
   constructor({ name, dsn, max_active, max_idle, connect_timeout_ms }: PostgresSourceOptions) {
     this.#database = `db "${name}"`;
@@ -90,7 +93,8 @@ export class PostgresSource implements Source {
     const failing: Failing = { signal, doing: 'query_failed', sql, args };
     const binary = accept.find((offer) => offer.encoding === 'pg-binary');
     const key = binary === undefined ? null : `${binary.types} ${sql}`;
-    const known = key === null || owner.attempt > 1 ? undefined : this.#known.get(key);
+    const known =
+      key === null || owner.attempt > 1 || this.#mayLast(sql) === null ? undefined : this.#known.get(key);
     if (key !== null && known !== undefined) {
       this.#checkCount(args.length, known.parameters.length);
       const result = await this.#using(this.#queries, marker(owner), failing, async (session) => {
@@ -109,7 +113,8 @@ export class PostgresSource implements Source {
       const described = this.#rowsOf(statement.columns);
       const { parameters } = statement;
       this.#checkCount(args.length, parameters.length);
-      const asked = this.#unknownTypes(described).length > 0;
+      const asked = this.#unknownTypes(described).length > 0 || this.#mayLast(sql) === null;
+      const lasting = this.#mayLast(sql) ?? (await this.#askWhetherItLasts(session, sql));
       const columns = columnsOf(described, await this.#typeNamesOf(session, described));
       const request =
         binary === undefined
@@ -122,12 +127,11 @@ export class PostgresSource implements Source {
       const isLasting = described.every(({ oid }) => oid < FIRST_USER_OID);
       if (key !== null && isLasting) {
         const { description } = statement;
-        this.#known.set(key, { ...request, sql, replacement: request.sql, parameters, description });
+        this.#known.set(key, { ...request, sql, replacement: request.sql, parameters, description, lasting });
       }
       session.execute(
         args,
-        parameters,
-        request.formats,
+        { parameters, formats: request.formats, lasting },
         binary === undefined ? new CopyTextForm(columns) : null,
         this.#bound(options.limits, request.columns),
       );
@@ -226,6 +230,19 @@ export class PostgresSource implements Source {
     return new DatabaseError(code, `${this.#database}: ${message}`);
   }
 
+  /** Whether the statement may leave something in its session; null: it has to be asked. */
+  #mayLast(sql: string): boolean | null {
+    const judged = this.#lasting.get(sql);
+    return judged !== undefined && performance.now() < judged.until ? judged.lasting : null;
+  }
+
+  async #askWhetherItLasts(session: Session, sql: string): Promise<boolean> {
+    const question = whetherItLasts(sql);
+    const lasting = question === null || (await session.ask(question))[0]?.[0] !== 'f';
+    this.#lasting.set(sql, { lasting, until: performance.now() + JUDGED_MS });
+    return lasting;
+  }
+
   #unknownTypes(described: readonly Described[]): readonly Described[] {
     return described.filter((column) => !this.#typeNames.has(typeKey(column)));
   }
@@ -246,6 +263,9 @@ export class PostgresSource implements Source {
     return described.map((column) => names.get(typeKey(column)) ?? '');
   }
 }
+
+/** How long what was found of a statement counts: people may change what its views and functions do. */
+const JUDGED_MS = 60_000;
 
 /** What an error is about. */
 interface Failing {

@@ -39,6 +39,31 @@ export function withoutEnd(sql: string): string {
   return end === null ? sql : sql.slice(0, end);
 }
 
+/**
+ * The words and names that stand in a statement outside of strings and comments, as the server folds them. null: they
+ * cannot be told, because of escapes in names or of a backslash before a quote, whose meaning is a setting.
+ */
+export function wordsOf(sql: string): readonly string[] | null {
+  if (/\bu&"/i.test(sql) || sql.includes("\\'")) return null;
+  const words = new Set<string>();
+  let at = 0;
+  while (at < sql.length) {
+    const blank = skipBlank(sql, at);
+    if (blank !== null) {
+      at = blank;
+      continue;
+    }
+    const quoted =
+      QUOTED.map((pattern) => matchEnd(pattern, sql, at)).find((found) => found !== null) ?? null;
+    const end = quoted ?? matchEnd(WORD, sql, at) ?? at + 1;
+    const text = sql.slice(at, end);
+    if (text.startsWith('"')) words.add(text.slice(1, -1).replaceAll('""', '"'));
+    else if (quoted === null && /^[\p{L}_]/u.test(text)) words.add(text.toLowerCase());
+    at = end;
+  }
+  return [...words];
+}
+
 /** The protocol ends its strings with a NUL: what comes behind one would be lost. */
 export function checkText(sql: string, database: string): void {
   if (!sql.includes('\0')) return;

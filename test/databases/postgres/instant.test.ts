@@ -7,7 +7,7 @@ const MICROSECONDS_TO_1970 = 946_684_800_000_000n;
 
 /** As the wire has it: microseconds since 2000 in two halves. */
 function instant(microseconds: bigint): string {
-  return instantText(Number(microseconds >> 32n), Number(microseconds & 0xffffffffn));
+  return instantText(Number(microseconds >> 32n), Number(microseconds & 0xffffffffn), '+00');
 }
 
 test('an instant reads as Date has it', () => {
