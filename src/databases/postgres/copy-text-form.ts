@@ -29,10 +29,6 @@ export class CopyTextForm implements RowForm {
     this.#types = columns.map(({ type }) => type);
   }
 
-  sizeOf(_index: number, sent: number): number {
-    return sent;
-  }
-
   field(index: number, size: number): void {
     this.#makeRoom(4);
     if (index > 0) this.#byte(TAB);

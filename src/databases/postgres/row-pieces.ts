@@ -3,8 +3,6 @@ import type { ValueBound } from '../value-bound.ts';
 
 /** Who hears what a row is made of, in order. */
 export interface FieldSink {
-  /** How many bytes a value has that is sent as so many. */
-  sizeOf(index: number, sent: number): number;
   /** The next field begins, of so many bytes. -1: it is NULL. */
   field(index: number, size: number): void;
   /** Bytes of the field under way; they stay valid. */
@@ -68,9 +66,8 @@ export class RowPieces {
       return;
     }
     this.#index += 1;
-    const size = this.#sink?.sizeOf(this.#index, number) ?? number;
-    this.#bytes += Math.max(0, size);
-    if (size > this.#bound.value) throw this.#bound.valueError(this.#index, this.#row);
+    this.#bytes += Math.max(0, number);
+    if (number > this.#bound.value) throw this.#bound.valueError(this.#index, this.#row);
     if (this.#bytes > this.#bound.row) throw this.#bound.rowError(this.#row);
     this.#rest = Math.max(0, number);
     this.#sink?.field(this.#index, number);
