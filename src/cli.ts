@@ -9,6 +9,7 @@ import { DatabaseError } from './databases/errors.ts';
 import { QueueError } from './queue/errors.ts';
 import { TaskError } from './tasks/errors.ts';
 import { createLogger, type Logger } from './util/log.ts';
+import { printable } from './util/printable.ts';
 import { version } from './util/version.ts';
 
 /** The exit codes of a process that a signal ended, as shells have them. */
@@ -36,7 +37,7 @@ export async function main(argv: readonly string[] = process.argv.slice(2)): Pro
         return;
     }
   } catch (error) {
-    process.stderr.write(`dungbeetle: ${failure(error)}\n`);
+    process.stderr.write(`dungbeetle: ${printable(failure(error))}\n`);
     process.exitCode = 1;
   }
 }

@@ -1,3 +1,5 @@
+import { printable } from '../util/printable.ts';
+
 /** What went wrong with a database, by what can be done about it. */
 export type DatabaseErrorCode =
   /** The statement is not valid, not one statement, or not a read. */
@@ -22,6 +24,9 @@ export interface Position {
   readonly column: number | null;
 }
 
+/** Of a message, in characters: whoever answers at a database's address may say anything, at any length. */
+const LONGEST = 10_000;
+
 /** An error of a source or a results backend. Its message names no DSN and no argument value. */
 export class DatabaseError extends Error {
   readonly code: DatabaseErrorCode;
@@ -41,7 +46,7 @@ export class DatabaseError extends Error {
       readonly position?: Position | null;
     },
   ) {
-    super(message, options);
+    super(printable(message.length > LONGEST ? `${message.slice(0, LONGEST)}…` : message), options);
     this.name = 'DatabaseError';
     this.code = code;
     this.transient = options?.transient ?? code === 'unavailable';

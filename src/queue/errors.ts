@@ -1,3 +1,5 @@
+import { printable } from '../util/printable.ts';
+
 /** Every error the queue throws on purpose. `code` is stable; messages are for people. */
 export type QueueErrorCode =
   | 'job_active'
@@ -16,7 +18,7 @@ export class QueueError extends Error {
   readonly code: QueueErrorCode;
 
   constructor(code: QueueErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(printable(message), options);
     this.name = 'QueueError';
     this.code = code;
   }

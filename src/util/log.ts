@@ -1,5 +1,6 @@
 /** The log: one JSON object a line, on standard output. */
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
+import { printable } from './printable.ts';
 
 export type { Logger };
 
@@ -93,14 +94,14 @@ const MOST_CAUSES = 5;
  * may hold the statement and its arguments.
  */
 export function errorLine(error: unknown, depth = 0): ErrorLine {
-  if (!(error instanceof Error)) return { name: typeof error, message: String(error) };
+  if (!(error instanceof Error)) return { name: typeof error, message: printable(String(error)) };
   const { code } = error as NodeJS.ErrnoException;
   const inner = depth < MOST_CAUSES;
   return {
     name: error.name,
-    message: error.message,
+    message: printable(error.message),
     ...(typeof code === 'string' ? { code } : {}),
-    ...(error.stack === undefined ? {} : { stack: error.stack }),
+    ...(error.stack === undefined ? {} : { stack: printable(error.stack) }),
     ...(inner && error.cause !== undefined ? { cause: errorLine(error.cause, depth + 1) } : {}),
     ...(inner && error instanceof AggregateError
       ? { errors: error.errors.slice(0, MOST_CAUSES).map((one) => errorLine(one, depth + 1)) }

@@ -69,19 +69,27 @@ export function isConnectionError(error: unknown): boolean {
  */
 const LAST_WORDS: ReadonlySet<number> = new Set([
   1053, 1077, 1079, 1080, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013,
-  3032, 4031,
+  3032, 3169, 4031,
 ]);
+/** What was sent to the server was larger than its max_allowed_packet: it would be again. */
+const TOO_LARGE = 1153;
 
 /** The database cannot be used as it is now; the same statement may work later. */
 const UNAVAILABLE: ReadonlySet<number> = new Set([
-  // Too many connections or too much use, and hosts and accounts that are blocked for a while.
-  1040, 1203, 1226, 1129, 1130, 4151, 3118,
+  // Too many connections, statements or transactions, too much use; hosts and accounts that are blocked for a while.
+  1040,
+  1203, 1226, 1461, 1637, 4081, 4082, 4121, 1129, 1130, 3118, 3955, 4150, 4151,
+  // A name server or another server that this one asks (FEDERATED, Spider) and that does not answer.
+  1042, 1429, 1430, 12701,
   // Login and database: an administrator may be changing it, or the database is being restored.
   1044, 1045, 1049, 1698, 1862,
   // Disk full, out of memory, table full, files.
-  3, 1021, 1037, 1038, 1041, 1114, 1135, 1016, 1023, 1026, 1030, 1296,
-  // A Galera node that is not ready, a server that goes offline.
-  1047, 1205, 1213, 3101, 3168, 3572,
+  3, 1021, 1037, 1038, 1041, 1114, 1135, 1015, 1016, 1023, 1026, 1030, 1296, 1297, 1878, 3015, 3019, 3675,
+  3985,
+  // Locks: waited for in vain, too many of them, wanted by others, a deadlock.
+  1205, 1206, 1213, 1223, 1613, 1614, 1689, 3058, 3132, 3133, 3197, 3572,
+  // A Galera node that is not ready, a server that is not available.
+  1047, 3101, 3168,
 ]);
 
 /** Of those: the login, the host or the database is not one that the server knows. */
@@ -115,6 +123,7 @@ function kindOf(
   if (number === IN_READ_ONLY_TRANSACTION || READ_ONLY.has(number)) {
     return doing === 'write' ? ['unavailable', true] : ['invalid_statement', false];
   }
+  if (number === TOO_LARGE && doing !== 'write') return ['query_failed', false];
   if (LAST_WORDS.has(number) || UNAVAILABLE.has(number)) return ['unavailable', true];
   if (PASSING.has(number)) return ['query_failed', true];
   if (doing !== 'write' && (doing === 'invalid_statement' || INVALID.has(number))) {
@@ -126,7 +135,7 @@ function kindOf(
 /** Errors whose quoted words are names and pieces of the statement; those of others may be values. */
 const QUOTES_NAMES: ReadonlySet<number> = new Set([
   ...INVALID,
-  ...[1044, 1045, 1048, 1049, 1114, 1130, 1226, 1264, 1290, 1364, 1406, 1698],
+  ...[1044, 1045, 1048, 1049, 1114, 1130, 1153, 1203, 1226, 1232, 1238, 1264, 1290, 1364, 1406, 1524, 1698],
 ]);
 
 /** A message of the server's without the values in it. */
@@ -150,10 +159,20 @@ function isNetworkError(error: Error): boolean {
   );
 }
 
+/** What the driver says of a login that it does not have; null if it is about something else. */
+function loginText(error: Error): string | null {
+  const plugin = /^Server requests authentication using unknown plugin (.*?)\. See /.exec(error.message)?.[1];
+  if (plugin !== undefined) {
+    return `the account logs in by "${plugin}", which DungBeetle does not have: use an account with caching_sha2_password, mysql_native_password or sha256_password (MariaDB: ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…'))`;
+  }
+  if (!('code' in error) || error.code !== 'MYSQL_CLEAR_PASSWORD_NOT_ENABLED') return null;
+  return 'the account logs in by sending its password in clear text (PAM, LDAP): allowCleartextPasswords=true in the DSN permits that; only do so with TLS';
+}
+
 function connectionFailure(error: unknown, database: string): DatabaseError {
   if (!(error instanceof Error)) return new DatabaseError('query_failed', `${database}: ${String(error)}`);
   const network = isNetworkError(error);
-  const message = connectionText(error);
+  const message = loginText(error) ?? connectionText(error);
   return new DatabaseError(network ? 'unavailable' : 'query_failed', `${database}: ${message}`, {
     transient: network,
     refused: isTlsRefusal(error),

@@ -1,5 +1,6 @@
 /** Errors of node:sqlite as errors of ours, and across the boundary of a process. */
 import { DatabaseError, type DatabaseErrorCode } from '../errors.ts';
+import { redact as redactWords } from '../redact.ts';
 
 /** An error as it is sent between processes. */
 export interface Failure {
@@ -103,11 +104,9 @@ export function redact(message: string, args: readonly unknown[]): string {
     return `SQLite's message is not shown: it quotes a text of ${message.length} characters`;
   }
   const touches = (text: string) => values.some((value) => text.includes(value) || value.includes(text));
-  let safe = message.replace(/'[^']+'|"[^"]+"|\[[^\]]+\]/g, (quoted) => {
+  const safe = message.replace(/'[^']+'|"[^"]+"|\[[^\]]+\]/g, (quoted) => {
     const inner = quoted.slice(1, -1);
     return touches(inner) ? `${quoted.charAt(0)}…${quoted.charAt(quoted.length - 1)}` : quoted;
   });
-  // Unquoted, a short value would take letters out of plain words.
-  for (const value of values) if (value.length >= 4) safe = safe.replaceAll(value, '…');
-  return safe;
+  return redactWords(safe, values, []);
 }

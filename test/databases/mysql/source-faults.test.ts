@@ -276,6 +276,37 @@ suite('mariadb of its own', { skip: noPrivate('mariadb') }, () => {
     }
   });
 
+  test('what it has no room or no login for is told in words', async (t) => {
+    const server = await startPrivate(t, 'mariadb');
+    await execute(server.dsn, 'SET GLOBAL max_prepared_stmt_count = 0');
+    const source = await openSource(t, server.dsn, 1);
+    await assert.rejects(rowsOf(source, 'SELECT 1'), {
+      code: 'unavailable',
+      transient: true,
+      message: /max_prepared_stmt_count statements .*\(error 1461\)$/,
+    });
+    await execute(server.dsn, 'SET GLOBAL max_prepared_stmt_count = 100');
+    assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
+    await execute(server.dsn, 'SET GLOBAL max_allowed_packet = 1048576');
+    const small = await openSource(t, server.dsn, 1);
+    await assert.rejects(rowsOf(small, 'SELECT LENGTH(?) AS n', ['x'.repeat(3_000_000)]), {
+      code: 'query_failed',
+      transient: false,
+      message: /^db "app": Got a packet bigger than 'max_allowed_packet' bytes \(error 1153\)$/,
+    });
+    await execute(server.dsn, "INSTALL SONAME 'auth_ed25519'");
+    await execute(server.dsn, "CREATE USER modern IDENTIFIED VIA ed25519 USING PASSWORD('secret')");
+    const url = new URL(server.dsn);
+    url.username = 'modern';
+    url.password = 'secret';
+    const modern = await openSource(t, url.href, 1);
+    await assert.rejects(modern.ping(never()), {
+      code: 'unavailable',
+      message:
+        /^db "app": the account logs in by "client_ed25519", .* use an account with caching_sha2_password/,
+    });
+  });
+
   test('by a socket in the file system', async (t) => {
     const server = await startPrivate(t, 'mariadb');
     const [[path = ''] = []] = await execute(server.dsn, 'SELECT @@socket');
