@@ -172,10 +172,11 @@ function loginText(error: Error): string | null {
 function connectionFailure(error: unknown, database: string): DatabaseError {
   if (!(error instanceof Error)) return new DatabaseError('query_failed', `${database}: ${String(error)}`);
   const network = isNetworkError(error);
-  const message = loginText(error) ?? connectionText(error);
+  const login = loginText(error);
+  const message = login ?? connectionText(error);
   return new DatabaseError(network ? 'unavailable' : 'query_failed', `${database}: ${message}`, {
     transient: network,
-    refused: isTlsRefusal(error),
+    refused: login !== null || isTlsRefusal(error),
     cause: error,
   });
 }

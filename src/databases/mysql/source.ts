@@ -197,6 +197,7 @@ class MysqlSource implements Source {
     return new DatabaseError(
       failure.code,
       `${failure.message}; a parameter is a ? on MySQL and MariaDB, not ${foreign}`,
+      { position: failure.position },
     );
   }
 
