@@ -14,6 +14,7 @@
  * - BOOLEAN: 1 or 0. BYTES: "\x" and hexadecimal digits (the backslash of which is escaped: "\\x00ff").
  * - TEXT, JSON and ANY: the text itself.
  */
+import { isUtf8 } from 'node:buffer';
 import type { Chunk, Column, ColumnType, Value } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 
@@ -93,6 +94,9 @@ export class LineDecoder {
   readonly #columns: readonly Pick<Column, 'name' | 'type'>[];
   /** The beginning of a line whose end has not come. */
   #held: Buffer[] = [];
+  #held_bytes = 0;
+  /** The same of a long one, whose beginning is taken apart already. */
+  #long: LongLine | null = null;
 
   constructor(columns: readonly Pick<Column, 'name' | 'type'>[]) {
     this.#columns = columns;
@@ -100,21 +104,102 @@ export class LineDecoder {
 
   /** The rows that end in this piece. Throws where text is not UTF-8. */
   push(piece: Uint8Array): readonly (readonly Value[])[] {
-    const data = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
-    const end = data.lastIndexOf(NEWLINE) + 1;
-    if (end === 0) {
-      if (data.length > 0) this.#held.push(data);
-      return [];
+    let data = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+    const rows: Value[][] = [];
+    if (this.#long !== null) {
+      const next = this.#long.push(data);
+      if (next < 0) return [];
+      rows.push(this.#long.row);
+      this.#long = null;
+      data = data.subarray(next);
     }
-    const head = data.subarray(0, end);
-    const lines = this.#held.length === 0 ? head : Buffer.concat([...this.#held, head]);
-    this.#held = end < data.length ? [data.subarray(end)] : [];
-    return decodeLines(lines, this.#columns);
+    const end = data.lastIndexOf(NEWLINE) + 1;
+    if (end > 0) {
+      const head = data.subarray(0, end);
+      const lines = this.#held.length === 0 ? head : Buffer.concat([...this.#held, head]);
+      for (const row of decodeLines(lines, this.#columns)) rows.push(row);
+      this.#held = [];
+      this.#held_bytes = 0;
+    }
+    this.#hold(data.subarray(end));
+    return rows;
   }
 
   /** Throws if the last line has no end. */
   end(): void {
-    if (this.#held.length > 0) throw new Error('the last line of a result has no end');
+    if (this.#held.length > 0 || this.#long !== null) throw new Error('the last line of a result has no end');
+  }
+
+  #hold(rest: Buffer): void {
+    if (rest.length === 0) return;
+    this.#held.push(rest);
+    this.#held_bytes += rest.length;
+    if (this.#held_bytes < LONG_LINE_BYTES) return;
+    this.#long = new LongLine(this.#columns);
+    for (const held of this.#held) this.#long.push(held);
+    this.#held = [];
+    this.#held_bytes = 0;
+  }
+}
+
+/** The most bytes that a JavaScript string can be made of. */
+const LONGEST_FIELD = 500_000_000;
+
+/** Lines of more bytes are taken apart while they come in: at their end there is little left to do. */
+const LONG_LINE_BYTES = 256 * 1024;
+
+class LongLine {
+  readonly row: Value[] = [];
+  readonly #columns: readonly Pick<Column, 'name' | 'type'>[];
+  /** Of the field under way, without its escapes. */
+  #parts: Buffer[] = [];
+  #is_null = false;
+  /** The last piece ended between a backslash and what it escapes. */
+  #open = false;
+
+  constructor(columns: readonly Pick<Column, 'name' | 'type'>[]) {
+    this.#columns = columns;
+  }
+
+  /** Where the line ends in a piece, behind its newline; -1: it goes on. */
+  push(piece: Buffer): number {
+    const plain = Buffer.allocUnsafe(piece.length);
+    let length = 0;
+    let begin = 0;
+    for (let at = 0; at < piece.length; at += 1) {
+      let byte = piece[at] as number;
+      if (this.#open) {
+        this.#open = false;
+        if (byte === 0x4e /* N */) this.#is_null = true;
+        byte = UNESCAPED[byte] ?? byte;
+      } else if (byte === BACKSLASH) {
+        this.#open = true;
+        continue;
+      } else if (byte === TAB || byte === NEWLINE) {
+        this.#parts.push(plain.subarray(begin, length));
+        begin = length;
+        this.#endField();
+        if (byte === TAB) continue;
+        if (this.row.length !== this.#columns.length)
+          throw new Error('a line of a result has too few fields');
+        return at + 1;
+      }
+      plain[length] = byte;
+      length += 1;
+    }
+    this.#parts.push(plain.subarray(begin, length));
+    return -1;
+  }
+
+  #endField(): void {
+    const column = this.#columns[this.row.length];
+    if (column === undefined) throw new Error('a line of a result has too many fields');
+    const field = Buffer.concat(this.#parts);
+    this.#parts = [];
+    // No other field is an escaped N.
+    const is_null = this.#is_null && field.length === 1;
+    this.#is_null = false;
+    this.row.push(is_null ? null : decodeValue(field, 0, field.length, column));
   }
 }
 
@@ -150,18 +235,34 @@ function decodeField(
   start: number,
   end: number,
   escaped: boolean,
-  { name, type }: Pick<Column, 'name' | 'type'>,
+  column: Pick<Column, 'name' | 'type'>,
 ): Value {
-  if (!escaped) return decodeText(readText(lines, start, end, name), type);
+  if (!escaped) return decodeValue(lines, start, end, column);
   if (end - start === 2 && lines[start + 1] === 0x4e /* N */) return null;
   const field = unescaped(lines.subarray(start, end));
-  return decodeText(readText(field, 0, field.length, name), type);
+  return decodeValue(field, 0, field.length, column);
+}
+
+function decodeValue(
+  buffer: Buffer,
+  start: number,
+  end: number,
+  { name, type }: Pick<Column, 'name' | 'type'>,
+): Value {
+  if (end - start > LONGEST_FIELD) {
+    throw new DatabaseError(
+      'query_failed',
+      `column "${name}": a value takes ${end - start} bytes on its way, of which this results backend takes ${LONGEST_FIELD}; let the query give less of it`,
+    );
+  }
+  if (type === 'BYTES') return Buffer.from(buffer.toString('latin1', start + 2, end), 'hex');
+  return decodeText(readText(buffer, start, end, name), type);
 }
 
 function readText(buffer: Buffer, start: number, end: number, column: string): string {
   const text = buffer.toString('utf8', start, end);
   // U+FFFD stands for a byte that is not UTF-8, unless it was sent as such.
-  if (text.includes('\ufffd') && !Buffer.from(text).equals(buffer.subarray(start, end))) {
+  if (text.includes('\ufffd') && !isUtf8(buffer.subarray(start, end))) {
     throw new DatabaseError(
       'query_failed',
       `column "${column}": a value is not UTF-8 text; ask for its bytes instead`,
@@ -196,7 +297,7 @@ function unescaped(field: Buffer): Buffer {
   return plain.subarray(0, length);
 }
 
-function decodeText(text: string, type: ColumnType): Value {
+function decodeText(text: string, type: Exclude<ColumnType, 'BYTES'>): Value {
   switch (type) {
     case 'BIGINT':
       return BigInt(text);
@@ -204,8 +305,6 @@ function decodeText(text: string, type: ColumnType): Value {
       return Number(text);
     case 'BOOLEAN':
       return text === '1';
-    case 'BYTES':
-      return Buffer.from(text.slice(2), 'hex');
     case 'DECIMAL':
     case 'DATE':
     case 'TIMESTAMP':

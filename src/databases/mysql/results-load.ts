@@ -106,8 +106,14 @@ async function insertRows(
   columns: readonly PlannedColumn[],
   chunks: AsyncIterable<Chunk>,
 ): Promise<number> {
-  const decoder = new LineDecoder(columns.map(({ from }) => ({ name: from.name, type: 'TEXT' })));
-  const row = `(${columns.map(({ conversion }) => converted(conversion, '?') ?? '?').join(', ')})`;
+  const decoder = new LineDecoder(
+    columns.map(({ from, conversion }) => ({
+      name: from.name,
+      type: conversion === 'hex' ? 'BYTES' : 'TEXT',
+    })),
+  );
+  // Bytes are bound as such.
+  const row = `(${columns.map(({ conversion }) => (conversion === 'hex' ? '?' : (converted(conversion, '?') ?? '?'))).join(', ')})`;
   const most = Math.min(MOST_INSERT_ROWS, Math.floor(MOST_PLACEHOLDERS / columns.length));
   let rows = 0;
   let waiting: Values[] = [];
@@ -146,7 +152,7 @@ async function insertRows(
   return rows;
 }
 
-type Values = readonly (string | null)[];
+type Values = readonly (string | Buffer | null)[];
 
 /** How many rows go into the next statement, and their bytes. A power of two: few statements to prepare. */
 function insertable(rows: readonly Values[], most: number): readonly [number, number] {
@@ -204,6 +210,12 @@ function valueError(
   const in_statement = AT_ROW.exec(message)?.[1];
   const row = in_statement === undefined ? '' : `, row ${before + Number(in_statement)}`;
   const column = columnOf(message, columns);
+  if (code === TOO_LARGE) {
+    return new DatabaseError(
+      'query_failed',
+      `${db.database}${row}: a value is larger than the server takes, ${db.max_packet} bytes: raise its max_allowed_packet, or let the query give less of it`,
+    );
+  }
   if (column === undefined)
     return new DatabaseError(
       'query_failed',
@@ -214,6 +226,9 @@ function valueError(
     `${db.database}: column "${column.name}"${row}: a value ${KINDS[code] ?? `cannot be stored (${code}) in`} ${column.type}; convert it in the query, to text for example`,
   );
 }
+
+/** What a function gives (UNHEX of the bytes of a BLOB) would be larger than max_allowed_packet. */
+const TOO_LARGE = 1301;
 
 const AT_ROW = / at row (\d+)$/;
 

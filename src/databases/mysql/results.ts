@@ -16,6 +16,7 @@ import type {
 } from '../database.ts';
 import { encodeRows } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
+import { inTurns } from '../large-turn.ts';
 import { Meter } from '../meter.ts';
 import { failureOf } from './failure.ts';
 import { quoteName } from './quote.ts';
@@ -148,7 +149,10 @@ export class MysqlResults implements ResultsBackend {
     await abortable(begin(db, token, owner, this.#patience(signal, HOUSEKEEPING_MS)));
     await abortable(createStaging(db, token, owner, columns));
     const meter = new Meter({ limits, onProgress });
-    const chunks = meter.chunks(chunksOf(result.body, columns, this.#database));
+    const lines = chunksOf(result.body, columns, this.#database);
+    // An INSERT is made of whole rows. Those that come as such have had their turn.
+    const whole = !db.local_infile && result.body.encoding === 'copy-text';
+    const chunks = meter.chunks(whole ? inTurns(lines, signal) : lines);
     const rows = await abortable(loadLines(db, stagingName(token), columns, chunks));
     const { bytes } = meter;
     onProgress({ phase: 'publish', rows, bytes });

@@ -17,6 +17,7 @@ import type {
   WriteOptions,
 } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
+import { inTurns } from '../large-turn.ts';
 import { checkLimits } from '../meter.ts';
 import { columnNames } from '../names.ts';
 import { type EventOf, SqliteProcess } from './process.ts';
@@ -217,7 +218,7 @@ export class SqliteResults implements ResultsBackend {
     const unspool = () => this.#call('unspool', { file });
     cleanups.push(unspool, () => removeStagingFile(file));
     await this.#call('spool', { file, columns });
-    const pieces = piecesOf(body);
+    const pieces = piecesOf(body, signal);
     try {
       for (;;) {
         const next = await orAbort(pieces.next(), signal);
@@ -285,13 +286,14 @@ export class SqliteResults implements ResultsBackend {
 /** Lines are taken apart by the writer's process: there it does not keep the server from answering. */
 async function* piecesOf(
   body: Exclude<Body, { readonly encoding: 'sqlite-file' }>,
+  signal: AbortSignal,
 ): AsyncGenerator<Piece, void, void> {
   switch (body.encoding) {
     case 'rows':
       for await (const rows of body.batches) yield { rows };
       break;
     case 'copy-text':
-      for await (const { data } of body.chunks) yield { lines: data };
+      for await (const { data } of inTurns(body.chunks, signal)) yield { lines: data };
       break;
     case 'pg-binary':
       throw new Error('pg-binary is not accepted');
