@@ -47,6 +47,7 @@ export class Session {
   readonly #mark: string;
   /** Whether the server has been given the statement. */
   #sent = false;
+  #answered = false;
   #zones = '';
   #rows: Pick<RowsReader<RowForm>, 'next' | 'discard' | 'warnings'> | null = null;
   #over: Promise<void> | null = null;
@@ -58,6 +59,14 @@ export class Session {
     this.#options = options;
     options.open.add(this);
     options.signal.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /**
+   * Whether the server has answered anything: the connection was alive then, and what ended it afterwards may have been
+   * meant for the query.
+   */
+  get answered(): boolean {
+    return this.#answered;
   }
 
   /** Begins a read-only transaction and has a statement prepared, to run at most so long. */
@@ -94,7 +103,10 @@ export class Session {
       connect.config.connect_timeout_ms ?? connect.connect_timeout_ms,
     );
     try {
-      for (const answer of answers) await this.#orAbort(answer);
+      for (const answer of answers) {
+        await this.#orAbort(answer);
+        this.#answered = true;
+      }
     } finally {
       clearTimeout(timer);
     }

@@ -124,7 +124,8 @@ class MysqlSource implements Source {
 
   /**
    * A piece of work in a session, which is ended if it fails; in another one, from its beginning, if the connection
-   * turns out to have died since it was last used.
+   * turns out to have died since it was last used. One that dies later may have been killed for what it did: a
+   * query that has begun is not run again in the same attempt.
    */
   async #using<T>(
     pool: Pool,
@@ -147,7 +148,8 @@ class MysqlSource implements Source {
         return await work(session);
       } catch (error) {
         await session?.stop();
-        if (member?.reused === true && isConnectionError(error) && !failing.signal.aborted) continue;
+        const stale = member?.reused === true && session?.answered === false && isConnectionError(error);
+        if (stale && !failing.signal.aborted) continue;
         throw this.#translated(error, failing);
       }
     }

@@ -115,6 +115,30 @@ for (const server of servers('mysql')) {
       }
     });
 
+    for (const kill of ['KILL QUERY', 'KILL']) {
+      test(`a query that somebody ends by ${kill} is not run again`, async (t) => {
+        const { dsn, source } = await setUp(t);
+        // On a connection that was used before, as one that has died unnoticed was, too.
+        assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
+        const asker = owner('killed');
+        const query = rowsOf(source, `SELECT COUNT(*) FROM (${MANY}) m`, [], { owner: asker });
+        const ended = assert.rejects(query, (error) => {
+          assert.ok(error instanceof DatabaseError && error.transient, String(error));
+          return true;
+        });
+        const find = `SELECT ID FROM information_schema.PROCESSLIST WHERE LEFT(INFO, ${marker(asker).length}) = '${marker(asker)}' AND COMMAND = 'Execute'`;
+        let id: string | null | undefined;
+        await until('it runs', async () => {
+          [[id] = []] = await execute(dsn, find);
+          return id !== undefined;
+        });
+        await execute(dsn, `${kill} ${id}`);
+        await ended;
+        assert.equal(await isRunning(dsn, marker(asker)), false);
+        assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
+      });
+    }
+
     test('a cancel over a network that is silent rejects in time', async (t) => {
       const { dsn, network, source } = await setUp(t);
       const asker = owner('silent');

@@ -117,6 +117,32 @@ for (const server of servers('postgres')) {
       }
     });
 
+    for (const kill of ['pg_cancel_backend', 'pg_terminate_backend']) {
+      test(`a query that somebody ends by ${kill} is not run again`, async (t) => {
+        const dsn = await freshDatabase(t, server);
+        const source = await openSource(t, dsn);
+        const asker = owner('killed');
+        const sql = 'SELECT count(*) FROM generate_series(1, $1::bigint)';
+        // On a connection that was used before, with a statement that has run before, and with one that has not.
+        assert.deepEqual(await rowsOf(source, sql, [3]), [[3n]]);
+        for (const text of [sql, `${sql} g`]) {
+          const query = rowsOf(source, text, [1e15], { owner: asker });
+          const ended = assert.rejects(query, (error) => {
+            assert.ok(error instanceof DatabaseError && error.transient, String(error));
+            return true;
+          });
+          // A cancel between two messages of the protocol is forgotten.
+          const running = `FROM pg_stat_activity WHERE application_name = '${marker(asker)}' AND state = 'active'
+            AND query LIKE 'SELECT count%' AND clock_timestamp() - query_start > interval '0.1 s'`;
+          await until('it runs', async () => (await execute(dsn, `SELECT ${running}`)).length > 0);
+          await execute(dsn, `SELECT ${kill}(pid) ${running}`);
+          await ended;
+          assert.deepEqual(await execute(dsn, `SELECT ${running}`), []);
+          assert.deepEqual(await rowsOf(source, sql, [3]), [[3n]]);
+        }
+      });
+    }
+
     test('an idle connection whose other end fell silent is found out within the time to connect', async (t) => {
       const dsn = await freshDatabase(t, server);
       const { hostname, port } = new URL(dsn);
