@@ -152,6 +152,7 @@ export interface Owner {
 export interface StatementInfo {
   /** How many arguments it takes. */
   readonly parameters: number;
+  /** None: they are known when the statement runs. */
   readonly columns: readonly Column[];
 }
 

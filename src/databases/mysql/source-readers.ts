@@ -169,7 +169,7 @@ export class RowsReader<Form extends RowForm> implements Reader {
   /** Nobody wants the rows any more: what comes is passed over. */
   #discarding = false;
 
-  /** `begin` is called before the first row; what it throws is what `begun` rejects with. */
+  /** `begin` is called before the first row; what it throws, at no columns at least, is what `begun` rejects with. */
   constructor(begin: (columns: readonly ColumnDefinition[]) => Form, resume: () => void) {
     this.#begin = begin;
     this.#resume = resume;
@@ -248,18 +248,15 @@ export class RowsReader<Form extends RowForm> implements Reader {
 
   #takeHead(from: Buffer, start: number, end: number): boolean {
     if (!this.#head.take(from, start, end)) return false;
-    if (this.#head.columns === null || this.#head.count === 0) {
-      this.fail(new ProtocolError('a statement that had columns gave none'));
-      return true;
-    }
     try {
-      this.#form = this.#begin(this.#head.columns);
+      this.#form = this.#begin(this.#head.columns ?? []);
       this.#begun.resolve(this.#form);
     } catch (error) {
       this.#fail(error);
       this.discard();
     }
-    return false;
+    // Without columns nothing follows.
+    return this.#head.count === 0;
   }
 
   #takeRow(take: (form: Form) => void): void {

@@ -12,6 +12,20 @@ const LEADING = /(?:[\s(]+|--(?=[\s\p{Cc}]|$)[^\n]*|#[^\n]*|\/\*M?!\d*|\/\*(?!M?
 const WRITING =
   /(?:insert|replace|update|delete|load|call|do|handler|lock|unlock|check|optimize|repair|cache|analyze\s+(?:no_write_to_binlog|local|tables?|(?:format\s*=\s*\S+\s+)?(?:insert|replace|update|delete)))\b/iy;
 
+/** What tells of the server and of other statements. */
+const TELLING = /(?:explain|desc|describe|show|checksum)\b/iy;
+
+/**
+ * Whether a statement may give rows although nothing was said of its columns when it was prepared, as MySQL has it with
+ * EXPLAIN and many a SHOW. With INTO the rows would go elsewhere.
+ */
+export function mayTellColumnsLater(sql: string): boolean {
+  LEADING.lastIndex = 0;
+  LEADING.test(sql);
+  TELLING.lastIndex = LEADING.lastIndex;
+  return TELLING.test(sql) && !/\binto\b/i.test(sql);
+}
+
 /** Throws if the text cannot be a statement that reads. */
 export function checkStatement(sql: string, database: string): void {
   // Nothing is lost behind a NUL, but no server takes it for a blank either.

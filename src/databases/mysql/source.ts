@@ -27,7 +27,7 @@ import { marker } from './source-marker.ts';
 import { type Member, Pool } from './source-pool.ts';
 import { BinaryRows } from './source-rows.ts';
 import { type Prepared, Session } from './source-session.ts';
-import { checkCounts, checkStatement } from './source-statement.ts';
+import { checkCounts, checkStatement, mayTellColumnsLater } from './source-statement.ts';
 import { foreignParameter } from './source-tokens.ts';
 import { cutBy, summary, type Warnings } from './source-warnings.ts';
 
@@ -71,7 +71,7 @@ class MysqlSource implements Source {
     const failing: Failing = { signal, doing: 'invalid_statement', sql };
     return this.#using(this.#desk, deskMark(), failing, async (session) => {
       const statement = await session.prepare(sql, null);
-      const columns = this.#columnsOf(statement);
+      const columns = this.#columnsOf(sql, statement);
       session.finish();
       return { parameters: statement.parameters, columns };
     });
@@ -88,10 +88,11 @@ class MysqlSource implements Source {
     return this.#using(this.#queries, marker(owner), failing, async (session) => {
       if (owner.attempt > 1) await session.endPredecessors(owner);
       const statement = await session.prepare(sql, timeout_ms);
-      this.#columnsOf(statement);
+      this.#columnsOf(sql, statement);
       this.#checkCount(args.length, statement.parameters);
       checkCounts(sql, statement.parameters, args, this.#database);
       const rows = await session.execute(statement, args, (definitions) => {
+        if (definitions.length === 0) throw this.#noRows();
         const columns = this.#told(definitions, statement);
         tell(onColumns, columns);
         const writer = encoding === 'pg-binary' ? new PgBinaryWriter(columns.length) : new CopyTextWriter();
@@ -203,9 +204,14 @@ class MysqlSource implements Source {
     );
   }
 
-  #columnsOf(statement: Prepared): readonly Column[] {
-    if (statement.columns.length > 0) return this.#told(statement.columns, statement);
-    throw this.#invalid('invalid_statement', 'the statement gives no rows, so it is no report');
+  /** None: they are known when it runs. */
+  #columnsOf(sql: string, statement: Prepared): readonly Column[] {
+    if (statement.columns.length === 0 && !mayTellColumnsLater(sql)) throw this.#noRows();
+    return this.#told(statement.columns, statement);
+  }
+
+  #noRows(): DatabaseError {
+    return this.#invalid('invalid_statement', 'the statement gives no rows, so it is no report');
   }
 
   #told(definitions: readonly ColumnDefinition[], { offset, mariadb }: Prepared): readonly Column[] {

@@ -127,12 +127,12 @@ for (const server of servers('mysql')) {
           return true;
         });
         const find = `SELECT ID FROM information_schema.PROCESSLIST WHERE LEFT(INFO, ${marker(asker).length}) = '${marker(asker)}' AND COMMAND = 'Execute'`;
-        let id: string | null | undefined;
+        let found: (string | null)[][] = [];
         await until('it runs', async () => {
-          [[id] = []] = await execute(dsn, find);
-          return id !== undefined;
+          found = await execute(dsn, find);
+          return found.length > 0;
         });
-        await execute(dsn, `${kill} ${id}`);
+        await execute(dsn, `${kill} ${found[0]?.[0]}`);
         await ended;
         assert.equal(await isRunning(dsn, marker(asker)), false);
         assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
