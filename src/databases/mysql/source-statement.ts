@@ -1,7 +1,7 @@
 /** A task's statement as far as we need to read it ourselves; all else is asked of the server. */
 import type { Argument } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
-import { countingParameters, lockOf } from './source-tokens.ts';
+import { countingParameters, lockOf, writesFile } from './source-tokens.ts';
 
 /** Blanks, parentheses and comments; of comments whose text the server runs (/*!50000 … and /*M! …) the beginning. */
 const LEADING = /(?:[\s(]+|--(?=[\s\p{Cc}]|$)[^\n]*|#[^\n]*|\/\*M?!\d*|\/\*(?!M?!)[\s\S]*?\*\/)*/uy;
@@ -17,13 +17,13 @@ const TELLING = /(?:explain|desc|describe|show|checksum)\b/iy;
 
 /**
  * Whether a statement may give rows although nothing was said of its columns when it was prepared, as MySQL has it with
- * EXPLAIN and many a SHOW. With INTO the rows would go elsewhere.
+ * EXPLAIN and many a SHOW.
  */
 export function mayTellColumnsLater(sql: string): boolean {
   LEADING.lastIndex = 0;
   LEADING.test(sql);
   TELLING.lastIndex = LEADING.lastIndex;
-  return TELLING.test(sql) && !/\binto\b/i.test(sql);
+  return TELLING.test(sql);
 }
 
 /** Throws if the text cannot be a statement that reads. */
@@ -37,6 +37,13 @@ export function checkStatement(sql: string, database: string): void {
   WRITING.lastIndex = LEADING.lastIndex;
   if (WRITING.test(sql)) {
     throw new DatabaseError('invalid_statement', `${database}: the statement is none that only reads`);
+  }
+  // ANALYZE has rows of its own beside those that go to the file, and a read-only transaction does not mind.
+  if (writesFile(sql)) {
+    throw new DatabaseError(
+      'invalid_statement',
+      `${database}: INTO OUTFILE and INTO DUMPFILE write a file on the server: leave them out`,
+    );
   }
   const lock = lockOf(sql);
   if (lock === null) return;

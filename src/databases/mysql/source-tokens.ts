@@ -53,6 +53,12 @@ function tokensOf(sql: string, strings: RegExp): readonly Token[] | null {
   return tokens;
 }
 
+/** Whether the rows may go to a file of the server's: INTO OUTFILE, INTO DUMPFILE. */
+export function writesFile(sql: string): boolean {
+  if (!/(?:OUT|DUMP)FILE/i.test(sql)) return false;
+  return readings(sql).some((tokens) => tokens.some(({ text }) => /^(?:OUT|DUMP)FILE$/.test(text)));
+}
+
 /** The first clause that locks the rows that are read, null if there is none. */
 export function lockOf(sql: string): string | null {
   if (!/\b(?:UPDATE|SHARE)\b/i.test(sql)) return null;

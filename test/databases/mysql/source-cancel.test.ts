@@ -80,7 +80,7 @@ for (const server of [...servers('mysql')]) {
               const rows = await execute(
                 dsn,
                 `SELECT 1 FROM information_schema.PROCESSLIST
-                 WHERE INFO LIKE '${marker(asker)}%' AND STATE LIKE '%riting to net%'`,
+                 WHERE INFO LIKE '${marker(asker)}%' AND STATE RLIKE 'riting to net|ending to client'`,
               );
               return rows.length > 0;
             });

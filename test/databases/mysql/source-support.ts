@@ -2,7 +2,7 @@
 import type { TestContext } from 'node:test';
 import type { Argument, Chunk, QueryOptions, ResultSet, Value } from '../../../src/databases/database.ts';
 import { openMysqlSource } from '../../../src/databases/mysql/source.ts';
-import { execute } from '../../support/services.ts';
+import { execute, type Service } from '../../support/services.ts';
 import { closing, queryOptions } from '../support.ts';
 
 export async function openSource(t: TestContext, dsn: string, max_active = 4) {
@@ -18,6 +18,18 @@ export async function openSource(t: TestContext, dsn: string, max_active = 4) {
 }
 
 type Source = Awaited<ReturnType<typeof openSource>>;
+
+/** Whether it is MariaDB, which has what MySQL has not: sequences, UUID, SET STATEMENT, … */
+export function isMariadb({ name }: Service): boolean {
+  return name.startsWith('mariadb');
+}
+
+/** A statement for which a system variable has another value. */
+export function withVariable(server: Service, name: string, value: string, sql: string): string {
+  return isMariadb(server)
+    ? `SET STATEMENT ${name} = '${value}' FOR ${sql}`
+    : sql.replace(/^\w+/, `$& /*+ SET_VAR(${name} = '${value}') */`);
+}
 
 /** All rows of a query, as values. */
 export async function rowsOf(
