@@ -4,7 +4,7 @@ import type { Chunk } from '../database.ts';
 import { LineDecoder } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
 import { quoteName } from './quote.ts';
-import type { PlannedColumn } from './results-columns.ts';
+import type { Flavor, PlannedColumn } from './results-columns.ts';
 import { segmentsOf } from './results-lines.ts';
 import { errorNumber, type Outcome, type Session, StatementError } from './results-session.ts';
 
@@ -39,7 +39,7 @@ async function loadFiles(
   columns: readonly PlannedColumn[],
   chunks: AsyncIterable<Chunk>,
 ): Promise<number> {
-  const sql = loadStatement(table, columns);
+  const sql = loadStatement(table, columns, db.flavor);
   let rows = 0;
   for await (const segment of segmentsOf(chunks, SEGMENT_BYTES)) {
     const failed = Promise.withResolvers<never>();
@@ -74,7 +74,12 @@ function demand(db: Session, outcome: Outcome, rows: number): void {
   throw new DatabaseError('query_failed', `${db.database}: the server took ${outcome.rows} rows of ${rows}`);
 }
 
-function loadStatement(table: string, columns: readonly PlannedColumn[]): string {
+/**
+ * MySQL looks at the text as a whole if it is said to be utf8mb4, and does not tell where it is none. As bytes, each column
+ * takes them for its own character set, and says so.
+ */
+function loadStatement(table: string, columns: readonly PlannedColumn[], { mariadb }: Flavor): string {
+  const charset = mariadb ? 'utf8mb4' : 'binary';
   const fields: string[] = [];
   const sets: string[] = [];
   columns.forEach(({ name, conversion }, index) => {
@@ -84,7 +89,7 @@ function loadStatement(table: string, columns: readonly PlannedColumn[]): string
     if (set !== null) sets.push(`${quoteName(name)} = ${set}`);
   });
   const tail = sets.length === 0 ? '' : ` SET ${sets.join(', ')}`;
-  return `LOAD DATA LOCAL INFILE 'rows' INTO TABLE ${quoteName(table)} CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' ENCLOSED BY '' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (${fields.join(', ')})${tail}`;
+  return `LOAD DATA LOCAL INFILE 'rows' INTO TABLE ${quoteName(table)} CHARACTER SET ${charset} FIELDS TERMINATED BY '\\t' ENCLOSED BY '' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' (${fields.join(', ')})${tail}`;
 }
 
 /** What makes a column's value of a field's text, as SQL; null: the server does it by itself. */
