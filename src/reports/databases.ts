@@ -5,6 +5,7 @@
  */
 import type { ResultsBackend, Source } from '../databases/database.ts';
 import { DatabaseError } from '../databases/errors.ts';
+import { positionIn } from '../databases/position.ts';
 import type { Early } from '../queue/handler.ts';
 import type { ClaimedJob } from '../queue/store.ts';
 import { TaskError } from '../tasks/errors.ts';
@@ -217,7 +218,10 @@ export class Databases {
           for (const task of next) {
             const error = await refusalOf(source.prepare(task.sql, signal));
             if (error === null) continue;
-            const message = `${placeInFile(task, error.position)}: task "${task.name}" on db "${name}": ${error.message}`;
+            const place = placeInFile(task, error.position ?? positionIn(task.sql, error.message));
+            // The line in the query would be taken for one in the file.
+            const said = error.message.replace(/ at line \d+(?=[ ;]|$)/, '');
+            const message = `${place}: task "${task.name}" on db "${name}": ${said}`;
             faults.set(task.name, { error, message });
           }
         }),

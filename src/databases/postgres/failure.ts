@@ -1,8 +1,10 @@
 /** Errors of Postgres, its driver and the network as errors of ours. */
 
 import { connectionText } from '../../util/tls.ts';
-import { DatabaseError, type DatabaseErrorCode, isTlsRefusal } from '../errors.ts';
+import { DatabaseError, type DatabaseErrorCode, isTlsRefusal, type Position } from '../errors.ts';
+import { positionOfCharacter } from '../position.ts';
 import { redact } from '../redact.ts';
+import { adviceOf } from './advice.ts';
 
 /** The marks in which the server quotes values. */
 const QUOTES = ['"', "'"];
@@ -51,11 +53,14 @@ export function failureOf(
   if (error instanceof DatabaseError) return error;
   if (!isServerError(error)) return connectionFailure(error, database);
   const [code, transient] = kindOf(error, doing);
-  const line = lineOf(error, sql);
+  const position = positionFrom(error, sql);
+  const line = position === null ? '' : ` at line ${position.line}`;
+  const advice = sql === undefined ? '' : adviceOf(error.code, sql, position);
   const hint = hasHarmlessHint(error) ? ` (hint: ${error.hint})` : '';
   const message = redact(plainMessage(error), args, QUOTES) + redact(hint, args, QUOTES);
-  return new DatabaseError(code, `${database}: ${message}${line} (SQLSTATE ${error.code})`, {
+  return new DatabaseError(code, `${database}: ${message}${line}${advice} (SQLSTATE ${error.code})`, {
     transient,
+    position,
     // invalid_authorization_specification, and a database that does not exist.
     refused: /^(28|3D000)/.test(error.code),
     // Not the error itself: its detail and context quote values of rows and arguments.
@@ -130,12 +135,9 @@ function hasHarmlessHint({ code, hint }: ServerError): boolean {
   return hint !== undefined && /^(0A|25|42|55|53)/.test(code);
 }
 
-function lineOf({ position }: ServerError, sql: string | undefined): string {
+function positionFrom({ position }: ServerError, sql: string | undefined): Position | null {
   const at = Number(position);
-  if (sql === undefined || !Number.isInteger(at) || at < 1) return '';
-  // Counted in characters, not in UTF-16's halves of them.
-  const before = [...sql].slice(0, at - 1);
-  return ` at line ${before.filter((character) => character === '\n').length + 1}`;
+  return sql === undefined || !Number.isInteger(at) || at < 1 ? null : positionOfCharacter(sql, at);
 }
 
 /** The driver's own words for a connection that is gone or never came to be. */

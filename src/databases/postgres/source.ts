@@ -19,10 +19,11 @@ import type {
 import { decodeRows } from '../encodings/copy-text.ts';
 import { DatabaseError, wrongCount } from '../errors.ts';
 import { ValueBound } from '../value-bound.ts';
+import { checkKind, checkPlan } from './check.ts';
 import { binaryRequest, columnsOf, type Described, textRequest } from './columns.ts';
 import type { ConnectOptions } from './connect.ts';
 import { CopyTextForm } from './copy-text-form.ts';
-import { failureOf, isConnectionError, sqlState } from './failure.ts';
+import { failureOf, isConnectionError, isServerError, sqlState } from './failure.ts';
 import { whetherItLasts } from './lasting.ts';
 import { DESK, marker } from './marker.ts';
 import { Pool } from './pool.ts';
@@ -74,10 +75,13 @@ export class PostgresSource implements Source {
 
   async prepare(sql: string, signal: AbortSignal): Promise<StatementInfo> {
     checkText(sql, this.#database);
+    checkKind(sql, this.#database);
     return this.#using(this.#desk, DESK, { signal, doing: 'invalid_statement', sql }, async (session) => {
-      const { parameters, columns } = await session.prepare(sql, {});
+      const { parameters, columns, description } = await session.prepare(sql, {});
+      this.#checkMost(description.parameters);
       const described = this.#rowsOf(columns);
       const names = await this.#typeNamesOf(session, described);
+      await this.#checkPlan(session, sql, parameters.length);
       await session.rollBack();
       return { parameters: parameters.length, columns: columnsOf(described, names) };
     });
@@ -110,6 +114,7 @@ export class PostgresSource implements Source {
     return this.#using(this.#queries, marker(owner), failing, async (session) => {
       if (owner.attempt > 1) await session.endPredecessors(owner);
       const statement = await session.prepare(sql, options);
+      this.#checkMost(statement.description.parameters);
       const described = this.#rowsOf(statement.columns);
       const { parameters } = statement;
       this.#checkCount(args.length, parameters.length);
@@ -199,6 +204,22 @@ export class PostgresSource implements Source {
     });
   }
 
+  async #checkPlan(session: Session, sql: string, parameters: number): Promise<void> {
+    try {
+      await checkPlan(session, sql, parameters, this.#database);
+    } catch (error) {
+      // Positions are in the text around it, and none is needed: the statement itself has been parsed.
+      if (isServerError(error)) throw failureOf(error, this.#database, 'invalid_statement');
+      throw error;
+    }
+  }
+
+  /** The protocol has two bytes for how many there are, and then has them all. */
+  #checkMost(described: Buffer): void {
+    if ((described.length - 2) / 4 <= MOST_PARAMETERS) return;
+    throw this.#invalid('invalid_statement', `the query has more than ${MOST_PARAMETERS} parameters`);
+  }
+
   #rowsOf(columns: readonly Described[] | null): readonly Described[] {
     if (columns !== null) return columns;
     throw this.#invalid('invalid_statement', 'the statement gives no rows, so it is no report');
@@ -275,6 +296,8 @@ interface Failing {
   readonly args?: readonly Argument[];
 }
 
+/** What the protocol can bind. */
+const MOST_PARAMETERS = 65_535;
 const SYNTAX_ERROR = '42601';
 const NOT_SUPPORTED = '0A000';
 /** Types with lower oids are the server's own. */

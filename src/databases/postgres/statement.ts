@@ -17,26 +17,46 @@ const QUOTED = [
 const WORD = /[\p{L}\p{N}_][\p{L}\p{N}_$]*|\$\d+/uy;
 
 /**
- * The statement without the semicolon at its end and what follows it. Text behind the semicolon that is more
+ * The statement without semicolons in front of it, and without the one at its end and what follows it. Text behind the semicolon that is more
  * than blanks and comments stays: the server refuses it as a second statement.
  */
 export function withoutEnd(sql: string): string {
+  const leading: number[] = [];
+  let begun = false;
   let end: number | null = null;
   let at = 0;
   while (at < sql.length) {
     const next = skipBlank(sql, at) ?? (sql[at] === ';' ? at + 1 : null);
     if (next !== null) {
-      if (sql[at] === ';') end ??= at;
+      if (sql[at] === ';') {
+        end ??= at;
+        if (!begun) leading.push(at);
+      }
       at = next;
       continue;
     }
+    begun = true;
     end = null;
     at =
       QUOTED.map((pattern) => matchEnd(pattern, sql, at)).find((found) => found !== null) ??
       matchEnd(WORD, sql, at) ??
       at + 1;
   }
-  return end === null ? sql : sql.slice(0, end);
+  const text = end === null ? sql : sql.slice(0, end);
+  return leading
+    .filter((index) => index < text.length)
+    .reduce((found, index) => `${found.slice(0, index)} ${found.slice(index + 1)}`, text);
+}
+
+/** Where the next thing stands that counts: behind blanks, comments and semicolons. */
+export function beginsAt(sql: string, from = 0): number {
+  let at = from;
+  while (at < sql.length) {
+    const next = skipBlank(sql, at) ?? (sql[at] === ';' ? at + 1 : null);
+    if (next === null) break;
+    at = next;
+  }
+  return at;
 }
 
 /**

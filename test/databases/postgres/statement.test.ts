@@ -24,6 +24,9 @@ test('the semicolon at the end goes, with what follows it', () => {
     ['select 1; select 2;', 'select 1; select 2'],
     ['', ''],
     [';', ''],
+    // An empty statement in front of it is none.
+    [';select 1;', ' select 1'],
+    ['; -- a; b\n ;(select 1) ;', '  -- a; b\n  (select 1) '],
   ] as const) {
     assert.equal(withoutEnd(sql), expected, sql);
   }
