@@ -13,7 +13,7 @@ export interface Flavor {
 }
 
 /** How a field of the copy-text encoding gets into its column. */
-export type Conversion = 'as_is' | 'utc' | 'hex';
+export type Conversion = 'as_is' | 'utc' | 'hex' | 'year' | 'float';
 
 export interface PlannedColumn extends ResultColumn {
   readonly from: Column;
@@ -42,15 +42,22 @@ export function planColumns(
 ): readonly PlannedColumn[] {
   const names = columnNames(columns.map(({ name }) => name));
   return columns.map((column, index) => {
-    const own = column_types === 'source' ? sourceType(column) : null;
+    const own = column_types === 'source' ? sourceType(column, mariadb) : null;
     return {
       name: names[index] ?? column.name,
       type: own ?? standardType(column, mariadb),
       source_type: column.source_type,
       from: column,
-      conversion: column.type === 'BYTES' ? 'hex' : column.type === 'TIMESTAMPTZ' ? 'utc' : 'as_is',
+      conversion: conversionOf(column, own),
     };
   });
+}
+
+function conversionOf({ type }: Column, own: string | null): Conversion {
+  if (type === 'BYTES') return 'hex';
+  if (type === 'TIMESTAMPTZ') return 'utc';
+  if (own?.startsWith('year') === true) return 'year';
+  return own?.startsWith('float') === true ? 'float' : 'as_is';
 }
 
 /** Why no table can have such columns, null if one can. */
@@ -126,15 +133,20 @@ function decimalType(precision: number | undefined, scale: number | undefined): 
   }
   const digits = scale < 0 ? precision - scale : Math.max(precision, scale);
   const after = Math.max(0, scale);
-  return digits > 65 || after > 30 ? 'LONGTEXT' : `DECIMAL(${digits},${after})`;
+  return digits > MOST_DIGITS || after > MYSQL_SCALE ? 'LONGTEXT' : `DECIMAL(${digits},${after})`;
 }
 
 /**
- * Types that MySQL and MariaDB print as they take them, where they are not what the standard type is anyway.
- * A "text" without a size is Postgres' too, which holds more there than MySQL's 64 kB.
+ * Types that MySQL and MariaDB print as they take them, where they are not what the standard type is anyway. Not
+ * texts of a size: they hold so many bytes, which are more characters in another charset than in UTF-8. Nor what a
+ * server changes as it takes it: a DECIMAL in MySQL's JSON becomes a double.
  */
 const SOURCE_TYPES =
-  /^(?:(?:tiny|small|medium|big)?int(?:\(\d+\))?(?: unsigned)?|(?:decimal\(\d+,\d+\)|float|double)(?: unsigned)?|(?:datetime|timestamp|time)(?:\([0-6]\))?|year(?:\(4\))?|(?:var)?char\(\d+\)|(?:var)?binary\(\d+\)|(?:tiny|medium|long)(?:text|blob))$/;
+  /^(?:(?:tiny|small|medium|big)?int(?:\(\d+\))?(?: unsigned)?|(?:decimal\(\d+,\d+\)|float|double)(?: unsigned)?|(?:datetime|timestamp|time)(?:\([0-6]\))?|year(?:\(4\))?|(?:var)?char\(\d+\)|(?:var)?binary\(\d+\)|longtext|(?:tiny|medium|long)blob)$/;
+/** Of a DECIMAL: digits in all, and behind the point. */
+const MOST_DIGITS = 65;
+const MYSQL_SCALE = 30;
+const MARIADB_SCALE = 38;
 /** What is longer is a text like any other: a table of it would be full after a few columns. */
 const MOST_VARCHAR = 1_000;
 
@@ -149,8 +161,10 @@ const FAMILIES: Readonly<Partial<Record<ColumnType, RegExp>>> = {
   BYTES: /binary|blob/,
 };
 
-function sourceType({ type, source_type: name }: Column): string | null {
+function sourceType({ type, source_type: name }: Column, mariadb: boolean): string | null {
   if (!SOURCE_TYPES.test(name) || FAMILIES[type]?.test(name) !== true) return null;
+  const [, precision, scale] = /^decimal\((\d+),(\d+)\)/.exec(name) ?? [];
+  if (Number(precision) > MOST_DIGITS || Number(scale) > (mariadb ? MARIADB_SCALE : MYSQL_SCALE)) return null;
   const length = /^(?:var)?(?:char|binary)\((\d+)\)$/.exec(name)?.[1];
   return length !== undefined && Number(length) > MOST_VARCHAR ? null : name;
 }

@@ -18,6 +18,8 @@ const SEGMENT_BYTES = 32 * 1024 * 1024;
 const INSERT_BYTES = 256 * 1024;
 const MOST_PLACEHOLDERS = 65_535;
 const MOST_INSERT_ROWS = 256;
+/** The largest 32-bit float, in digits that no server takes for more. */
+const LARGEST_FLOAT = '3.4028234663852886e38';
 /** Of a packet beside its values: more than it can be. */
 const PACKET_OVERHEAD = 64 * 1024;
 
@@ -101,6 +103,12 @@ function converted(conversion: PlannedColumn['conversion'], text: string): strin
       return `TRIM(TRAILING '+00' FROM ${text})`;
     case 'hex':
       return `UNHEX(SUBSTR(${text}, 3))`;
+    case 'year':
+      // The text 0 is the year 2000, the number is 0000.
+      return `CAST(${text} AS UNSIGNED)`;
+    case 'float':
+      // The largest float has shortest digits that lie a little above it.
+      return `GREATEST(LEAST(${text} + 0e0, ${LARGEST_FLOAT}), -${LARGEST_FLOAT})`;
   }
 }
 

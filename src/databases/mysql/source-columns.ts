@@ -14,7 +14,7 @@ export interface ColumnDefinition {
   /** In bytes, for numbers in characters. */
   readonly length: number;
   readonly flags: number;
-  /** Digits after the point; 31: as many as the value has. */
+  /** Digits after the point; 31, on MariaDB 39, for a number that is no DECIMAL: as many as the value has. */
   readonly decimals: number;
   /** MariaDB's name of a type that the protocol has none for (uuid, inet6), and of a text's format (json). */
   readonly extended: string;
@@ -56,8 +56,8 @@ export const FLAG = { unsigned: 0x20, zerofill: 0x40, binary: 0x80, enum: 0x100,
 
 /** The charset of what is no text. */
 const BINARY = 63;
-/** Digits after the point that are not fixed. */
-const NOT_FIXED = 31;
+/** The most digits behind the point that a DECIMAL has, on MariaDB; on MySQL it is 30. */
+const MOST_SCALE = 38;
 const FIXED_BYTES = 13;
 
 export function readColumn(from: Buffer, start: number, end: number): ColumnDefinition {
@@ -189,7 +189,7 @@ export function fractionDigits({ decimals }: ColumnDefinition): number {
 function decimalDigits(column: ColumnDefinition): { precision: number; scale: number } | null {
   if (column.type === TYPE.longlong || column.type === TYPE.bit) return { precision: 20, scale: 0 };
   const { length, decimals } = column;
-  if (decimals === NOT_FIXED) return null;
+  if (decimals > MOST_SCALE) return null;
   // The length has room for a sign and a point.
   const precision = length - (isUnsigned(column) ? 0 : 1) - (decimals > 0 ? 1 : 0);
   return { precision: Math.min(65, Math.max(precision, decimals, 1)), scale: decimals };
