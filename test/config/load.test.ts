@@ -262,6 +262,7 @@ test('SQLite is written in many ways, and nothing else is taken for it', (t) => 
     ['sqlite://x.db', join(folder, 'x.db')],
     ['sqlite:///abs/x.db', '/abs/x.db'],
     ['sqlite3:///abs/x.db', '/abs/x.db'],
+    ['jdbc:sqlite:/abs/x.db', '/abs/x.db'],
     ['file:///abs/a%20b.db', '/abs/a b.db'],
     ['sqlite:100%25.db', join(folder, '100%25.db')],
   ] as const) {
