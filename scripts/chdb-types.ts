@@ -87,7 +87,7 @@ function pinned(engine: Engine): Readonly<Record<string, string>> {
 async function rowsOf(engine: Engine, query: string, settings: Readonly<Record<string, string>>) {
   const described = engine.query(`DESCRIBE (${query}) ${settingsClause(settings)}`, 'TabSeparated');
   const columns = describedColumns(Buffer.from(described), false);
-  const wrapped = wrap(query, columns, 'endofanswer', false);
+  const wrapped = wrap(query, columns, 'endofanswer', { old: false, join_use_nulls: false });
   const sql = wrapped.sql.replace(/ FORMAT CustomSeparated$/, '');
   const answer = engine.query(
     `${sql} ${settingsClause({ ...settings, ...wrapped.settings })}`,

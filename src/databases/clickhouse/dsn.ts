@@ -6,6 +6,7 @@
  * Only ClickHouse's HTTP interface is spoken here. So the ports of its native protocol stand for those of HTTP on
  * the same host: 9000 for 8123, 9440 for 8443 (with TLS). `http_port` names another.
  */
+import { isCutting } from './cutting.ts';
 
 /** What a connection needs. */
 export interface ClickhouseConfig {
@@ -78,12 +79,9 @@ const PARAMETERS: Readonly<Record<string, 'used' | 'ignored' | 'refused'>> = {
   buffer_until_eof: 'refused',
   enable_http_compression: 'refused',
   decompress: 'refused',
-  extremes: 'refused',
-  limit: 'refused',
-  offset: 'refused',
   quota_key: 'refused',
 };
-const REFUSED_SETTINGS = /^(format_|output_format_|date_time_output_format$|.*overflow_mode(_leaf)?$|param_)/;
+const REFUSED_SETTINGS = /^(format_|output_format_|date_time_output_format$|param_)/;
 
 /** JDBC's and Python's words for what the Go driver has a word for. */
 const SYNONYMS: Readonly<Record<string, (value: string) => readonly [string, string]>> = {
@@ -193,7 +191,7 @@ function parameters(query: string): ReadonlyMap<string, string> {
       throw new TypeError('its parameters are not of the form name=value');
     const advice = INSTEAD[name];
     if (advice !== undefined) throw new TypeError(`"${name}" is not supported: ${advice}`);
-    if (PARAMETERS[name] === 'refused' || REFUSED_SETTINGS.test(name)) {
+    if (PARAMETERS[name] === 'refused' || REFUSED_SETTINGS.test(name) || isCutting(name)) {
       throw new TypeError(`"${name}" is not supported`);
     }
     const value = unescaped(pair.slice(equals + 1).replaceAll('+', ' '));

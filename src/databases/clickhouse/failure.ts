@@ -48,18 +48,25 @@ export class ServerFailure extends Error {
 
   /** The error at the end of a text that should have been an answer; null: there is none. */
   static ofLastLine(text: string): ServerFailure | null {
-    const [found] = [...text.matchAll(/^Code: \d+[.,] [^\t\n]*DB::(?:\w+)?Exception[^\t]*$/gm)].slice(-1);
+    const [found] = [
+      ...text.matchAll(
+        /^(?:Code: \d+[.,] [^\t\n]*DB::(?:\w+)?Exception|(?:Poco::E|std::e)xception\. Code: \d+, )[^\t]*$/gm,
+      ),
+    ].slice(-1);
     return found === undefined ? null : parse(text.slice(found.index));
   }
 }
 
 /**
  * `Code: 62, e.displayText() = DB::Exception: Syntax error…, e.what() = DB::Exception` of old servers,
- * `Code: 62. DB::Exception: Syntax error…. (SYNTAX_ERROR) (version 24.8.1.1 (official build))` of new ones.
+ * `Code: 62. DB::Exception: Syntax error…. (SYNTAX_ERROR) (version 24.8.1.1 (official build))` of new ones. What another
+ * library threw reads `Poco::Exception. Code: 1000, e.code() = 111, e.displayText() = Connection refused, …`.
  */
 function parse(text: string): ServerFailure | null {
   const [, code, message] =
-    /^Code: (\d+)[.,] (?:e\.displayText\(\) = )?(?:DB::\w+: )?([\s\S]*)$/.exec(text.trim()) ?? [];
+    /^(?:(?:Poco|std)::\w+\. )?Code: (\d+)[.,] (?:e\.code\(\) = -?\d+, )?(?:e\.displayText\(\) = )?(?:DB::\w+: )?([\s\S]*)$/.exec(
+      text.trim(),
+    ) ?? [];
   if (code === undefined || message === undefined) return null;
   return new ServerFailure(Number(code), message);
 }
@@ -69,6 +76,7 @@ export const CODE = {
   UNKNOWN_DATABASE: 81,
   UNKNOWN_SETTING: 115,
   TIMEOUT_EXCEEDED: 159,
+  READONLY: 164,
   QUERY_WAS_CANCELLED: 394,
 } as const;
 
@@ -98,6 +106,9 @@ const UNAVAILABLE = new Set([
   516, // AUTHENTICATION_FAILED
   745, // SERVER_OVERLOADED
   999, // KEEPER_EXCEPTION
+  1000, // POCO_EXCEPTION: a library's, of the network mostly
+  1001, // STD_EXCEPTION
+  1002, // UNKNOWN_EXCEPTION
 ]);
 /** Of those: the login is not one that the server takes. */
 const REFUSED = new Set([192, 193, 194, 195, 516]);
@@ -119,7 +130,6 @@ const QUOTES_VALUES = new Set([
 ]);
 const MEMORY_LIMIT_EXCEEDED = 241;
 const SYNTAX_ERROR = 62;
-const READONLY = 164;
 
 /** Whatever the arguments are: names that do not exist, rights that are missing, a text that is no statement. */
 const OF_STATEMENT = new Set<number>([
@@ -129,7 +139,7 @@ const OF_STATEMENT = new Set<number>([
   SYNTAX_ERROR,
   CODE.UNKNOWN_DATABASE,
   CODE.UNKNOWN_SETTING,
-  READONLY,
+  CODE.READONLY,
   291,
   497,
 ]);
@@ -184,7 +194,7 @@ function kindOf(
   if (TRANSIENT.has(code)) return ['query_failed', true];
   // A query's own limit is the same the next time; what all queries have together is not.
   if (code === MEMORY_LIMIT_EXCEEDED) return ['query_failed', /\(total\)|\((?:for )?user\)/.test(message)];
-  if (code === READONLY) return ['invalid_statement', false];
+  if (code === CODE.READONLY) return ['invalid_statement', false];
   if (NOT_ALLOWED.has(code)) return ['query_failed', false];
   return [doing, false];
 }
@@ -192,7 +202,9 @@ function kindOf(
 /** The server's message in one line, without the query, values of rows or arguments. */
 function safeMessage({ code, message }: ServerFailure, args: readonly unknown[]): string {
   // The rest of it is the query from there on, and the whole grammar of what could have stood there.
-  if (code === SYNTAX_ERROR) return `${message.split(':', 1)[0]}${lineOf(message)}`;
+  if (code === SYNTAX_ERROR) {
+    return `${message.split(':', 1)[0]}${lineOf(message)}${args.length === 0 ? placeOf(message) : ''}`;
+  }
   const plain = message
     .replace(/,? Stack trace[\s\S]*$/, '')
     .replace(/, e\.what\(\) = [\s\S]*$/, '')
@@ -220,4 +232,14 @@ function withoutTail(message: string): string {
 function lineOf(message: string): string {
   const [, line] = /\(line (\d+), col \d+\)/.exec(message) ?? [];
   return line === undefined ? '' : ` at line ${line}`;
+}
+
+const MOST_SHOWN = 40;
+
+/** What stands where the grammar was left, a few words of it. Behind the query comes what was put there by us. */
+function placeOf(message: string): string {
+  const [, rest = ''] = /failed at position \d+[^:\n]*: ([^\n]*)/.exec(message) ?? [];
+  const near = rest.split('. Expected one of', 1)[0]?.trim() ?? '';
+  if (near === '' || near.startsWith(')')) return ', at the end of it or of what is in parentheses';
+  return `, near "${near.length > MOST_SHOWN ? `${near.slice(0, MOST_SHOWN)}…` : near}"`;
 }

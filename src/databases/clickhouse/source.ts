@@ -222,7 +222,7 @@ export class ClickhouseSource implements Source {
     run: Run,
     options: QueryOptions,
   ): Promise<ResultSet> {
-    const { sql, settings, ending } = wrap(query, columns, newMark(), server.old);
+    const { sql, settings, ending } = wrap(query, columns, newMark(), server);
     const answer = await run.send(sql, { ...server.settings, ...settings });
     const translate = (error: unknown) =>
       run.caller.aborted ? run.caller.reason : this.#failed(error, 'query_failed', args);

@@ -1,5 +1,8 @@
 /** Takes a task's query apart: what kind it is, where its arguments go, what must not be sent along. */
 import { DatabaseError } from '../errors.ts';
+import { isCutting } from './cutting.ts';
+import { rolesOf } from './placeholders.ts';
+import { type Token, tokens } from './tokens.ts';
 
 /** A query that may be run, cut at its placeholders. */
 export interface Statement {
@@ -11,36 +14,8 @@ export interface Statement {
   readonly placeholders: readonly { readonly number_only: boolean }[];
 }
 
-interface Token {
-  readonly kind: 'word' | 'literal' | 'name' | 'mark';
-  readonly text: string;
-  readonly start: number;
-  readonly end: number;
-}
-
-const BLANK = /(?:\s+|--[^\n]*|#[ !][^\n]*|\/\*[\s\S]*?\*\/)+/y;
-const LEXEMES: readonly (readonly [Token['kind'], RegExp])[] = [
-  ['literal', /'(?:[^'\\]|\\[\s\S]|'')*'|\$(\w*)\$[\s\S]*?\$\1\$/y],
-  ['name', /"(?:[^"\\]|\\[\s\S]|"")*"|`(?:[^`\\]|\\[\s\S]|``)*`/y],
-  ['literal', /(?:0x[\da-f]+|\d[\d_]*(?:\.\d*)?(?:e[+-]?\d+)?)/iy],
-  ['word', /[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*/y],
-];
-
 const SELECTS = new Set(['SELECT', 'WITH', 'FROM']);
 const OTHER_READS = new Set(['SHOW', 'DESCRIBE', 'DESC', 'EXISTS', 'EXPLAIN']);
-/**
- * Words after which a value comes. A question mark behind one of them is a placeholder; behind any other word, which
- * is then a column, and behind a value it is the operator of `condition ? this : that`.
- */
-const BEFORE_VALUES = new Set(
-  `SELECT DISTINCT WHERE PREWHERE HAVING QUALIFY AND OR NOT IN LIKE ILIKE REGEXP BETWEEN LIMIT OFFSET TOP BY ON CASE
-   WHEN THEN ELSE INTERVAL WITH DIV MOD SAMPLE FROM TO STEP ROWS RANGE FETCH FIRST NEXT JOIN ALL ANY GLOBAL EXCEPT
-   INTERSECT VALUES AS IS`.split(/\s+/),
-);
-/** Settings, by name, that a query may give itself and that take rows away or put others behind them. */
-const CUTTING_SETTING =
-  /^(?:\w+_overflow_mode(?:_\w+)?|extremes|limit|offset|skip_unavailable_shards|partial_result\w*)$/i;
-const NUMBER_ONLY = new Set(['LIMIT', 'OFFSET', 'TOP', 'SAMPLE', 'FETCH']);
 const OPENING: Readonly<Record<string, string>> = { '(': ')', '[': ']', '{': '}' };
 
 /** `database` is how messages name the database. Throws a permanent `invalid_statement` for what is no single read. */
@@ -63,28 +38,37 @@ export function parseStatement(sql: string, database: string): Statement {
 
   const closing: string[] = [];
   const cuts: { readonly start: number; readonly end: number; readonly number_only: boolean | null }[] = [];
-  let previous: Token | undefined;
-  let counting = false;
+  const roles = rolesOf(parts);
+  /** How deep in parentheses the SETTINGS clause is that is being read. */
+  let settings: number | null = null;
   for (const [index, token] of parts.entries()) {
+    const { place, number_only } = roles[index] ?? { place: 'value', number_only: null };
     const word = token.kind === 'word' ? token.text.toUpperCase() : '';
+    const next = parts[index + 1];
     const close = token.kind === 'mark' ? OPENING[token.text] : undefined;
     if (close !== undefined) closing.push(close);
     else if (/^[)\]}]$/.test(token.text) && closing.pop() !== token.text) {
       refuse('its parentheses do not match');
     }
-    if (token.text === '?' && !endsValue(previous)) {
-      cuts.push({ start: token.start, end: token.end, number_only: counting });
-      previous = { ...token, kind: 'literal' };
+    const foreign = place === 'value' ? foreignParameter(parts, index) : null;
+    if (foreign !== null) {
+      refuse(`"${foreign}" is no parameter here: a question mark stands in the place of each argument`);
+    }
+    if (number_only !== null) {
+      cuts.push({ start: token.start, end: token.end, number_only });
       continue;
     }
-    if (word === 'WITH' && parts[index + 1]?.text.toUpperCase() === 'TOTALS') {
+    if (word === 'WITH' && next?.text.toUpperCase() === 'TOTALS') {
       refuse('WITH TOTALS gives a row that is none of the result; ask for it by UNION ALL, or WITH ROLLUP');
     }
-    if (token.kind === 'word' && CUTTING_SETTING.test(token.text) && parts[index + 1]?.text === '=') {
-      refuse(`the setting ${token.text} can cut a result short without an error; leave it out`);
+    if (word === 'SETTINGS' && place === 'operator' && parts[index + 2]?.text === '=')
+      settings = closing.length;
+    else if (settings !== null && (closing.length < settings || word === 'FORMAT')) settings = null;
+    const name = token.text.replaceAll(/^[`"]|[`"]$/g, '');
+    if (settings !== null && isCutting(name) && next?.text === '=') {
+      refuse(`the setting ${name} can cut a result short without an error; leave it out`);
     }
     if (closing.length === 0) {
-      const next = parts[index + 1];
       if (word === 'INTO' && next?.text.toUpperCase() === 'OUTFILE') {
         refuse('INTO OUTFILE writes a file on a client, and there is none; leave it out');
       }
@@ -92,15 +76,13 @@ export function parseStatement(sql: string, database: string): Statement {
       if (
         word === 'FORMAT' &&
         next?.kind === 'word' &&
-        (endsValue(previous) || previous?.text === '*') &&
+        place === 'operator' &&
         (after === undefined || after.text.toUpperCase() === 'SETTINGS')
       ) {
         // How an answer is written is between the source and the server; a task that says it means people.
         cuts.push({ start: token.start, end: next.end, number_only: null });
       }
     }
-    counting = NUMBER_ONLY.has(word) || (counting && /^(?:,|\d.*)$/.test(token.text));
-    previous = token;
   }
   if (closing.length > 0) refuse('its parentheses do not match');
 
@@ -125,35 +107,14 @@ function padded(literal: string | undefined): string {
   return literal === undefined ? '' : ` ${literal} `;
 }
 
-function endsValue(token: Token | undefined): boolean {
-  if (token === undefined) return false;
-  if (token.kind === 'mark') return /^[)\]}]$/.test(token.text);
-  return token.kind !== 'word' || !BEFORE_VALUES.has(token.text.toUpperCase());
-}
-
-function tokens(sql: string, refuse: (message: string) => never): Token[] {
-  const found: Token[] = [];
-  let at = 0;
-  while (at < sql.length) {
-    BLANK.lastIndex = at;
-    if (BLANK.test(sql)) {
-      at = BLANK.lastIndex;
-      continue;
-    }
-    const token = lexeme(sql, at);
-    if (token.kind === 'mark' && /^['"`]$/.test(token.text)) refuse('a quote is not closed');
-    if (token.kind === 'mark' && sql.startsWith('/*', at)) refuse('a comment is not closed');
-    found.push(token);
-    at = token.end;
-  }
-  return found;
-}
-
-function lexeme(sql: string, start: number): Token {
-  for (const [kind, pattern] of LEXEMES) {
-    pattern.lastIndex = start;
-    const text = pattern.exec(sql)?.[0];
-    if (text !== undefined && text !== '') return { kind, text, start, end: start + text.length };
-  }
-  return { kind: 'mark', text: sql[start] ?? '', start, end: start + 1 };
+/** What is a parameter elsewhere, and begins where a value is missing: $1, :id, @id, {id:UInt32}. */
+function foreignParameter(parts: readonly Token[], index: number): string | null {
+  const [mark, name, colon, type] = parts.slice(index, index + 4);
+  if (mark?.kind !== 'mark' || name === undefined || name.start !== mark.end) return null;
+  const is_cast = parts[index - 1]?.text === ':';
+  if (/^[:@]$/.test(mark.text) && name.kind === 'word' && !is_cast) return mark.text + name.text;
+  if (mark.text === '$' && name.kind === 'literal') return mark.text + name.text;
+  const substituted =
+    mark.text === '{' && name.kind === 'word' && colon?.text === ':' && type?.kind === 'word';
+  return substituted ? `{${name.text}:${type.text}}` : null;
 }

@@ -38,7 +38,12 @@ export interface Ending {
 }
 
 /** `query`: a SELECT without FORMAT. `mark`: letters and digits that occur nowhere else. */
-export function wrap(query: string, columns: readonly Printed[], mark: string, old: boolean): Wrapped {
+export function wrap(
+  query: string,
+  columns: readonly Printed[],
+  mark: string,
+  { old, join_use_nulls }: Pick<Server, 'old' | 'join_use_nulls'>,
+): Wrapped {
   const prefix = unusedPrefix(columns.map(({ column }) => column.name));
   const reference = (index: number) => `${prefix}${index}`;
   // Renamed first, and computed from the new names then: in old versions an expression that reads like the name of a
@@ -62,11 +67,13 @@ export function wrap(query: string, columns: readonly Printed[], mark: string, o
   // toString cuts a FixedString at its first NUL.
   const text = columns[0]?.column.source_type.includes('FixedString') ? first : `toString(${first})`;
   const shown = [`if(${at_end}, '${mark}', ${text})`, ...rest].join(', ');
-  const left = `SELECT toUInt8(0) AS ${at_end}, ${named.join(', ')} FROM (${inner})`;
+  // The server dies of our FULL JOIN where outer joins give NULL: that is for the joins inside of the query.
+  const own = join_use_nulls ? `${inner} SETTINGS join_use_nulls = 1` : inner;
+  const left = `SELECT toUInt8(0) AS ${at_end}, ${named.join(', ')} FROM (${own})`;
   const right = `SELECT toUInt8(1) AS ${at_end}`;
   return {
     sql: `SELECT ${shown} FROM (${left}) AS ${prefix}rows ANY FULL JOIN (${right}) AS ${prefix}mark USING ${at_end} FORMAT TabSeparated`,
-    settings: {},
+    settings: { join_use_nulls: '0' },
     ending: {
       mark,
       line: true,

@@ -231,7 +231,12 @@ for (const server of servers('clickhouse')) {
         ['SELECT * FROM nope WHERE a = ?', /nope doesn't exist|Unknown table/],
         ['SELECT nope WHERE 1 = ? AND 2 = ?', /nope/],
         ['SELEC 1', /only reads/],
-        ['SELECT 1 FORM t WHERE a = ? AND b = ?', /Syntax error/],
+        [
+          'SELECT 1 FORM t WHERE a = ? AND b = ?',
+          /Syntax error at line 1, near "t WHERE a = .*" \(code 62\)$/,
+        ],
+        ['SELECT 1 WHERE', /Syntax error at line 2, at the end of it/],
+        ['SELECT a FROM t WHERE b = $1', /"\$1" is no parameter here: a question mark stands/],
         ['SELECT nope(1)', /nope/],
       ];
       for (const [sql, message] of wrong) {
