@@ -22,7 +22,7 @@ const NEWEST = 7;
  */
 const WHEN = { die: ['after'], sleep: ['before'], cut: ['before', 'after'] } as const;
 /** How many commands a new connection begins with; the last of them is looked at like any other. */
-const SETTING_UP = 2;
+const SETTING_UP = 3;
 
 interface Scene {
   readonly dsn: string;

@@ -345,45 +345,55 @@ suite('mariadb of its own', { skip: noPrivate('mariadb') }, () => {
     assert.deepEqual(await rowsOf(source, 'SELECT 1'), [[1n]]);
   });
 
-  test('TLS: whether a certificate is asked for, and whose', async (t) => {
-    const server = await startPrivate(t, 'mariadb', { tls: true });
-    const ca = join(tempFolder(t), 'ca.pem');
-    writeFileSync(ca, server.ca);
-    const elsewhere = await relay(t, '127.0.0.2', server.port);
-    const cipher = async (parameters: string, address = `127.0.0.1:${server.port}`) => {
-      const url = new URL(server.dsn);
-      url.host = address;
-      const source = await openMysqlSource({ ...POOL, dsn: `${url.href}?${parameters}` });
-      try {
-        const sql =
-          "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'";
-        const [[value] = []] = await rowsOf(source, sql);
-        return value;
-      } finally {
-        await source.close();
+  for (const name of ['mariadb', 'mysql'] as const)
+    test(`TLS of ${name}: whether a certificate is asked for, and whose`, {
+      skip: noPrivate(name),
+    }, async (t) => {
+      const server = await startPrivate(t, name, { tls: true });
+      const ca = join(tempFolder(t), 'ca.pem');
+      writeFileSync(ca, server.ca);
+      const elsewhere = await relay(t, '127.0.0.2', server.port);
+      const cipher = async (parameters: string, address = `127.0.0.1:${server.port}`) => {
+        const url = new URL(server.dsn);
+        url.host = address;
+        const source = await openMysqlSource({ ...POOL, dsn: `${url.href}?${parameters}` });
+        try {
+          const schema = name === 'mariadb' ? 'information_schema' : 'performance_schema';
+          const sql = `SELECT VARIABLE_VALUE FROM ${schema}.session_status WHERE VARIABLE_NAME = 'Ssl_cipher'`;
+          const [[value] = []] = await rowsOf(source, sql);
+          return value;
+        } finally {
+          await source.close();
+        }
+      };
+      const trusted = `ssl-ca=${encodeURIComponent(ca)}`;
+      assert.equal(await cipher(''), '');
+      assert.equal(await cipher('tls=false'), '');
+      for (const parameters of [
+        'tls=skip-verify',
+        'tls=preferred',
+        'ssl-mode=REQUIRED',
+        trusted,
+        `tls=true&${trusted}`,
+        `ssl-mode=VERIFY_CA&${trusted}`,
+      ]) {
+        assert.match(String(await cipher(parameters)), /^TLS_|^ECDHE/, parameters);
+        assert.match(
+          String(await cipher(parameters, `localhost:${server.port}`)),
+          /^TLS_|^ECDHE/,
+          parameters,
+        );
       }
-    };
-    const trusted = `ssl-ca=${encodeURIComponent(ca)}`;
-    assert.equal(await cipher(''), '');
-    assert.equal(await cipher('tls=false'), '');
-    for (const parameters of [
-      'tls=skip-verify',
-      'tls=preferred',
-      'ssl-mode=REQUIRED',
-      trusted,
-      `tls=true&${trusted}`,
-      `ssl-mode=VERIFY_CA&${trusted}`,
-    ]) {
-      assert.match(String(await cipher(parameters)), /^TLS_|^ECDHE/, parameters);
-      assert.match(String(await cipher(parameters, `localhost:${server.port}`)), /^TLS_|^ECDHE/, parameters);
-    }
-    // Nobody known has signed it; or it is not for that address.
-    await assert.rejects(cipher('tls=true'), unavailable);
-    await assert.rejects(cipher(`tls=true&${trusted}`, elsewhere), unavailable);
-    await assert.rejects(cipher(`tls=true&${trusted}`, elsewhere.replace('127.0.0.2', '127.2')), unavailable);
-    assert.match(String(await cipher(`ssl-mode=VERIFY_CA&${trusted}`, elsewhere)), /^TLS_|^ECDHE/);
-    await assert.rejects(cipher(`tls=true&ssl-ca=${encodeURIComponent('/nowhere/ca.pem')}`), unavailable);
-  });
+      // Nobody known has signed it; or it is not for that address.
+      await assert.rejects(cipher('tls=true'), unavailable);
+      await assert.rejects(cipher(`tls=true&${trusted}`, elsewhere), unavailable);
+      await assert.rejects(
+        cipher(`tls=true&${trusted}`, elsewhere.replace('127.0.0.2', '127.2')),
+        unavailable,
+      );
+      assert.match(String(await cipher(`ssl-mode=VERIFY_CA&${trusted}`, elsewhere)), /^TLS_|^ECDHE/);
+      await assert.rejects(cipher(`tls=true&ssl-ca=${encodeURIComponent('/nowhere/ca.pem')}`), unavailable);
+    });
 });
 
 /** Another address of a server. */
