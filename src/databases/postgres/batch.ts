@@ -30,6 +30,8 @@ export class Batch {
   #reject: (error: unknown) => void = () => {};
   #failure: { readonly error: unknown } | null = null;
   #settled = false;
+  /** A commit was done without the word of the synchronous standby that it should have waited for. */
+  isUnreplicated = false;
   readonly #answers: Answer[] = [];
   #rows: (string | null)[][] = [];
 
@@ -43,6 +45,12 @@ export class Batch {
     });
     // Whoever sends rows hears of a failure from `send` and may never come to ask for the answers.
     this.done.catch(() => {});
+    const notice = ({ routine }: { readonly routine?: string | undefined }) => {
+      this.isUnreplicated ||= routine === 'SyncRepWaitForLSN';
+    };
+    client.on('notice', notice);
+    const unlisten = () => void client.off('notice', notice);
+    this.done.then(unlisten, unlisten);
     client.query(this.#submittable(sql, data));
   }
 

@@ -5,16 +5,24 @@
 import type pg from 'pg';
 import { destroy, type SessionId, sessionOf, socketOf } from './connect.ts';
 
-/** What a session is doing, as seen from outside: at work, no longer there, or waiting for its client since then. */
-export type Seen = 'working' | 'gone' | { readonly waiting_since: string };
+/**
+ * What a session is doing, as seen from outside: at work, no longer there, waiting for its client since then, or, with
+ * its commit done, for a synchronous standby to have it too, which it may be for as long as there is none.
+ */
+export type Seen = 'working' | 'gone' | 'replicating' | { readonly waiting_since: string };
 
 export interface GuardOptions {
   readonly signal: AbortSignal;
   /** Looks at the session over another connection. Rejects if there is none to be had. */
   look(session: SessionId): Promise<Seen>;
+  /** Has a session that waits for a standby wait no longer. */
+  endWait(session: SessionId): Promise<void>;
   /** How long an answer may take before somebody looks, ms. */
   readonly patience_ms: number;
 }
+
+/** How long a commit that nobody waits for any more may still take before somebody looks, ms. */
+const HURRY_MS = 1_000;
 
 /** Guards what is done over one connection. `close` it. */
 export class Guard {
@@ -22,6 +30,11 @@ export class Guard {
   readonly #options: GuardOptions;
   #raised: { readonly error: unknown } | null = null;
   #reject: ((error: unknown) => void) | null = null;
+  #isHurried = false;
+  /** Looks at the session whose answer is waited for. */
+  #lookNow: (() => Promise<void>) | null = null;
+  /** Something was asked of the session from outside, which may reach it late: it is not to be used again. */
+  isSpent = false;
   readonly #onAbort: () => void;
 
   constructor(client: pg.Client, options: GuardOptions) {
@@ -36,6 +49,14 @@ export class Guard {
   raise(error: unknown): void {
     this.#raised ??= { error };
     this.#reject?.(error);
+    this.hurry();
+  }
+
+  /** What is waited for is not to wait for a standby. */
+  hurry(): void {
+    if (this.#isHurried) return;
+    this.#isHurried = true;
+    setTimeout(() => void this.#lookNow?.(), HURRY_MS).unref();
   }
 
   /** Throws what was raised. */
@@ -64,23 +85,26 @@ export class Guard {
   /** Waits for the server whatever is raised: what it says is needed. Rejects when the session is lost. */
   async outcome<T>(promise: Promise<T>): Promise<T> {
     let before = '';
-    let looking = false;
-    const timer = setInterval(async () => {
-      if (looking) return;
-      looking = true;
-      const seen = await this.#look();
-      looking = false;
+    let looking: Promise<Seen> | null = null;
+    const lookNow = async () => {
+      if (looking !== null) return;
+      looking = this.#look();
+      const seen = await looking;
+      looking = null;
       if (seen === 'gone') destroy(this.#client);
       // It waits for us and we for it: seen once, something is on its way. Seen twice with nothing moved in
       // between, what was sent or its answer is lost.
       const now = typeof seen === 'string' ? '' : `${seen.waiting_since} ${this.#moved()}`;
       if (now !== '' && now === before) destroy(this.#client);
       before = now;
-    }, this.#options.patience_ms);
+    };
+    const timer = setInterval(lookNow, this.#options.patience_ms);
+    this.#lookNow = lookNow;
     try {
       return await promise;
     } finally {
       clearInterval(timer);
+      this.#lookNow = null;
     }
   }
 
@@ -96,8 +120,14 @@ export class Guard {
   }
 
   async #look(): Promise<Seen> {
+    const session = sessionOf(this.#client);
     try {
-      return await this.#options.look(sessionOf(this.#client));
+      const seen = await this.#options.look(session);
+      if (seen === 'replicating' && this.#isHurried) {
+        this.isSpent = true;
+        await this.#options.endWait(session);
+      }
+      return seen;
     } catch {
       // A server that cannot be reached will not answer here either; and if it could, the write is done again.
       return 'gone';

@@ -8,6 +8,11 @@ export interface PoolOptions extends Omit<ConnectOptions, 'signal'> {
   readonly max_active: number;
   /** The most connections kept open for the next caller. */
   readonly max_idle: number;
+  /**
+   * After so many uses a connection is replaced: the server's process keeps something of every table that it has seen.
+   * Nobody waits for that, as the old one serves until the new one is there.
+   */
+  readonly max_uses: number;
 }
 
 /**
@@ -19,6 +24,9 @@ export class Pool {
   readonly #options: PoolOptions;
   #idle: pg.Client[] = [];
   readonly #reused = new WeakSet<pg.Client>();
+  readonly #uses = new WeakMap<pg.Client, number>();
+  /** The connection that is being made to take the place of worn ones. */
+  #renewing: Promise<void> | null = null;
   /** Connections in use, each with what gives its place back. */
   readonly #active = new Map<pg.Client, () => void>();
   /** One for each connection in use or being made. */
@@ -53,12 +61,16 @@ export class Pool {
     return this.#reused.has(client);
   }
 
-  /** `destroy`: its session's state is not known, or something may still run in it. */
-  release(client: pg.Client, options: { readonly destroy?: boolean } = {}): void {
+  /** `destroy`: its session's state is not known, or something may still run in it. `uses`: as how many this one counts. */
+  release(
+    client: pg.Client,
+    { destroy: isSpent = false, uses = 1 }: { readonly destroy?: boolean; readonly uses?: number } = {},
+  ): void {
     const leave = this.#active.get(client);
     if (leave === undefined) return;
     this.#active.delete(client);
-    if (options.destroy === true) destroy(client);
+    this.#uses.set(client, (this.#uses.get(client) ?? 0) + uses);
+    if (isSpent) destroy(client);
     else this.#park(client);
     leave();
   }
@@ -69,6 +81,7 @@ export class Pool {
     this.#places.close(this.#closing.signal.reason);
     for (const client of this.#active.keys()) destroy(client);
     this.#active.clear();
+    await this.#renewing;
     await Promise.all(this.#idle.splice(0).map(end));
   }
 
@@ -76,12 +89,41 @@ export class Pool {
     return connect({ ...this.#options, signal: AbortSignal.any([signal, this.#closing.signal]) });
   }
 
+  #isWorn(client: pg.Client): boolean {
+    return (this.#uses.get(client) ?? 0) >= this.#options.max_uses;
+  }
+
+  #renew(): void {
+    this.#renewing ??= this.#connect(this.#closing.signal)
+      .then(
+        (fresh) => {
+          for (const worn of this.#idle.filter((client) => this.#isWorn(client))) {
+            this.#idle = this.#idle.filter((other) => other !== worn);
+            void end(worn);
+          }
+          this.#park(fresh);
+        },
+        () => {
+          // The old one serves on, and whoever gives it back next tries again.
+        },
+      )
+      .finally(() => {
+        this.#renewing = null;
+      });
+  }
+
   #park(client: pg.Client): void {
     if (client.connection.stream.destroyed || !client.connection.stream.writable) return;
+    const isWorn = this.#isWorn(client);
+    if (isWorn && this.#idle.some((other) => !this.#isWorn(other))) {
+      void end(client);
+      return;
+    }
     if (this.#closing.signal.aborted || this.#idle.length >= this.#options.max_idle) {
       void end(client);
       return;
     }
+    if (isWorn) this.#renew();
     if (!this.#reused.has(client)) {
       this.#reused.add(client);
       const forget = () => {

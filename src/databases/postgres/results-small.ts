@@ -49,12 +49,17 @@ export function publishSmall(
   ];
 }
 
-/** `expires`: what the publication has answered. */
+/** `expires`: what the publication has answered. `isUnreplicated`: its commit did without the standby. */
 export function publishedTable(
   { columns, rows, bytes, warnings }: Draft,
   table: string,
   expires: string | null,
+  isUnreplicated: boolean,
 ): ResultTable {
   const expires_at = expires === null ? null : Number(expires);
-  return { table, columns, rows, bytes, expires_at, warnings };
+  const all = isUnreplicated ? [...warnings, UNREPLICATED] : warnings;
+  return { table, columns, rows, bytes, expires_at, warnings: all };
 }
+
+const UNREPLICATED =
+  '1 commit was not confirmed by a synchronous standby of the results database: a failover may lose the table';

@@ -38,6 +38,7 @@ export interface TogetherOptions {
 
 interface Item {
   readonly small: Small;
+  readonly signal: AbortSignal;
   /** It is no longer to be given up. */
   sent(): void;
   resolve(table: ResultTable | null): void;
@@ -71,7 +72,7 @@ export class Together {
       this.#waiting = this.#waiting.filter((other) => other !== item);
       reject(signal.reason);
     };
-    const item = { small, sent: () => signal.removeEventListener('abort', giveUp), resolve, reject };
+    const item = { small, signal, sent: () => signal.removeEventListener('abort', giveUp), resolve, reject };
     signal.addEventListener('abort', giveUp, { once: true });
     this.#waiting.push(item);
     this.#start();
@@ -126,10 +127,10 @@ export class Together {
     // If this one has waited so long that it does not count, the rest begins at once.
     this.#start();
     const outcome = await this.#publish(catalog, client, group);
-    pool.release(client, { destroy: outcome.broken });
+    pool.release(client, { destroy: outcome.broken, uses: group.length });
     if ('expiries' in outcome) {
       for (const [index, { small, name, resolve }] of group.entries()) {
-        resolve(publishedTable(small.draft, name, outcome.expiries[index] ?? null));
+        resolve(publishedTable(small.draft, name, outcome.expiries[index] ?? null, outcome.isUnreplicated));
       }
     } else if (outcome.doubt !== null) {
       const owners = group.map(({ small }) => small.draft.owner);
@@ -156,6 +157,12 @@ export class Together {
   async #publish(catalog: Catalog, client: pg.Client, group: readonly Named[]): Promise<GroupOutcome> {
     if (group.length === 0) return { broken: false, doubt: null };
     const guard = this.#options.guard(client);
+    // Not given up any more, but nobody is to wait for long after one of them.
+    const hurry = () => guard.hurry();
+    for (const { signal } of group) {
+      if (signal.aborted) hurry();
+      signal.addEventListener('abort', hurry, { once: true });
+    }
     let sent = false;
     try {
       await guard.answer(catalog.prepare(client));
@@ -170,11 +177,12 @@ export class Together {
       const expiries = answers
         .filter(({ tag }) => tag.startsWith('INSERT'))
         .map(({ rows }) => rows[0]?.[0] ?? null);
-      return { broken: false, expiries };
+      return { broken: guard.isSpent, expiries, isUnreplicated: batch.isUnreplicated };
     } catch (error) {
       if (isConnectionError(error)) return { broken: true, doubt: sent ? { cause: error } : null };
       return { broken: sqlState(error) === null || !(await rolledBack(client, guard)), doubt: null };
     } finally {
+      for (const { signal } of group) signal.removeEventListener('abort', hurry);
       guard.close();
     }
   }
@@ -191,7 +199,11 @@ function statements(catalog: Catalog, version: number, group: readonly Named[]):
 
 type GroupOutcome =
   /** When each table expires. */
-  | { readonly broken: false; readonly expiries: readonly (string | null)[] }
+  | {
+      readonly broken: boolean;
+      readonly expiries: readonly (string | null)[];
+      readonly isUnreplicated: boolean;
+    }
   /** Nothing is published, unless it is in doubt. */
   | { readonly broken: boolean; readonly doubt: { readonly cause: unknown } | null };
 

@@ -196,7 +196,7 @@ export class ResultWriter {
     // From here on the server decides. What it says counts, and not that somebody gave up meanwhile.
     const answers = await this.#committed(guard.outcome(batch.done));
     const [expires = null] = answers.find(({ tag }) => tag.startsWith('INSERT'))?.rows[0] ?? [];
-    return publishedTable(draft, name, expires);
+    return publishedTable(draft, name, expires, batch.isUnreplicated);
   }
 
   async #committed<T>(promise: Promise<T>): Promise<T> {

@@ -57,6 +57,8 @@ export interface PostgresResultsOptions {
   readonly patience_ms?: number;
   /** How long the outcome of a commit is looked for whose answer was lost, ms. */
   readonly doubt_ms?: number;
+  /** How many tables are published over a connection before it is renewed. */
+  readonly max_uses?: number;
 }
 
 /** How long a first attempt waits for all of a small result before it notes that it has begun, ms. */
@@ -64,6 +66,10 @@ const AT_ONCE_MS = 100;
 /** How long a report that failed waits for its session to be over, ms. */
 const ABANDONING_MS = 1_000;
 const DOUBT_PAUSE_MS = 250;
+/** The server's process keeps some 4 kB of each table that it has made. */
+const TABLES_A_SESSION = 2_000;
+/** Of the connections that drop tables, each time any number of them; what they do need not wait for a standby. */
+const SWEEPS_A_SESSION = 50;
 
 const QUICK: Readonly<Record<string, string>> = {
   // Whoever comes to read a table that we wait to drop waits behind us: give way soon, and try again.
@@ -122,9 +128,15 @@ export class PostgresResults implements ResultsBackend {
       application_name: 'dungbeetle results',
       settings: { ...MORTAL, ...QUICK },
     };
-    const { max_active = 10, max_idle = 10 } = options;
-    this.#writers = new Pool({ ...this.#connecting, max_active, max_idle });
-    this.#keepers = new Pool({ ...this.#connecting, max_active: 2, max_idle: 1 });
+    const { max_active = 10, max_idle = 10, max_uses = TABLES_A_SESSION } = options;
+    this.#writers = new Pool({ ...this.#connecting, max_active, max_idle, max_uses });
+    this.#keepers = new Pool({
+      ...this.#connecting,
+      settings: { ...this.#connecting.settings, synchronous_commit: 'local' },
+      max_active: 2,
+      max_idle: 1,
+      max_uses: SWEEPS_A_SESSION,
+    });
     this.#together = new Together({
       pool: this.#writers,
       closing: this.#closing.signal,
@@ -197,7 +209,7 @@ export class PostgresResults implements ResultsBackend {
     const writer = new ResultWriter(incoming, writing, options);
     try {
       const table = await writer.write();
-      this.#writers.release(client);
+      this.#writers.release(client, { destroy: guard.isSpent });
       return table;
     } catch (error) {
       await this.#abandon(client, writer);
@@ -287,6 +299,7 @@ export class PostgresResults implements ResultsBackend {
     return new Guard(client, {
       signal,
       look: (session) => this.#look(session),
+      endWait: async (session) => void (await this.#askOf(session, 'pg_catalog.pg_cancel_backend(pid)')),
       patience_ms: this.#patience_ms,
     });
   }
@@ -367,9 +380,13 @@ export class PostgresResults implements ResultsBackend {
   }
 
   async #look(session: SessionId): Promise<Seen> {
-    const row = await this.#askOf(session, "coalesce(wait_event_type = 'Client', false), state_change");
+    const row = await this.#askOf(
+      session,
+      "coalesce(wait_event_type = 'Client', false), state_change, coalesce(wait_event = 'SyncRep', false)",
+    );
     if (row === null) return 'gone';
-    const [waiting, since] = row;
+    const [waiting, since, replicating] = row;
+    if (replicating === 't') return 'replicating';
     return waiting === 't' ? { waiting_since: since ?? '' } : 'working';
   }
 

@@ -46,6 +46,9 @@ export async function openPostgresSource(options: PostgresSourceOptions): Promis
   return new PostgresSource(options);
 }
 
+/** After so many queries a connection is renewed: each table that one has read has left something in its process. */
+const MOST_USES = 10_000;
+
 type Encoding = Extract<Accept['encoding'], 'pg-binary' | 'copy-text' | 'rows'>;
 const ENCODINGS: readonly Encoding[] = ['pg-binary', 'copy-text', 'rows'];
 
@@ -69,8 +72,8 @@ export class PostgresSource implements Source {
       connect_timeout_ms,
       application_name: DESK,
     };
-    this.#queries = new Pool({ ...this.#connect, max_active, max_idle });
-    this.#desk = new Pool({ ...this.#connect, max_active: 1, max_idle: 1 });
+    this.#queries = new Pool({ ...this.#connect, max_active, max_idle, max_uses: MOST_USES });
+    this.#desk = new Pool({ ...this.#connect, max_active: 1, max_idle: 1, max_uses: MOST_USES });
   }
 
   async prepare(sql: string, signal: AbortSignal): Promise<StatementInfo> {

@@ -35,8 +35,15 @@ async function shown(client: pg.Client, name: string): Promise<string> {
   return Object.values(rows[0] ?? {})[0] ?? '';
 }
 
-function openPool(t: TestContext, dsn: string, max_active: number, max_idle: number): Pool {
-  const pool = new Pool({ config: clientConfig(dsn), connect_timeout_ms: 5_000, max_active, max_idle });
+function openPool(
+  t: TestContext,
+  dsn: string,
+  max_active: number,
+  max_idle: number,
+  max_uses = Number.POSITIVE_INFINITY,
+): Pool {
+  const config = clientConfig(dsn);
+  const pool = new Pool({ config, connect_timeout_ms: 5_000, max_active, max_idle, max_uses });
   closing(t, () => pool.close());
   return pool;
 }
@@ -116,6 +123,33 @@ for (const server of servers('postgres')) {
       pool.release(waiting);
       const error = await pool.acquire(never()).catch((caught: unknown) => caught);
       assert.equal(failureOf(error, 'db "x"', 'query_failed').transient, true);
+    });
+
+    test('a pool renews what has been used often, while the old one serves', async (t) => {
+      const pool = openPool(t, await freshDatabase(t, server), 3, 2, 10);
+      const first = await pool.acquire(never());
+      pool.release(first, { uses: 9 });
+      assert.equal(await pool.acquire(never()), first);
+      pool.release(first);
+      // It is worn, and there is no other yet.
+      assert.equal(await pool.acquire(never()), first);
+      pool.release(first);
+      await until('it is replaced', async () => {
+        const client = await pool.acquire(never());
+        pool.release(client, { uses: 0 });
+        return client !== first;
+      });
+      assert.deepEqual(pool.size, { active: 0, idle: 1, waiting: 0 });
+      await until('it is ended', () => first.connection.stream.destroyed);
+      const second = await pool.acquire(never());
+      const third = await pool.acquire(never());
+      pool.release(third);
+      pool.release(second, { uses: 10 });
+      assert.deepEqual(pool.size, { active: 0, idle: 1, waiting: 0 });
+      assert.equal(await pool.acquire(never()), third);
+      pool.release(third, { uses: 10 });
+      await pool.close();
+      assert.deepEqual(pool.size, { active: 0, idle: 0, waiting: 0 });
     });
 
     test('what the server says, by kind, without values', async (t) => {

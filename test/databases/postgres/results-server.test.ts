@@ -35,6 +35,41 @@ function unavailable(error: unknown): void {
 
 for (const name of ['postgres-15', 'postgres-18'] as const) {
   suite(`the results server itself, ${name}`, { skip: noPrivate(name) }, () => {
+    test('a job that is given up does not wait for a standby that is not there', async (t) => {
+      const server = await startPrivate(t, name);
+      const results = await openResults(t, server.dsn, { patience_ms: 60_000 });
+      const look = await reader(t, server.dsn);
+      await results.write(numbers(3), options('before'));
+      await execute(server.dsn, "ALTER SYSTEM SET synchronous_standby_names = 'absent'");
+      await execute(server.dsn, 'SELECT pg_reload_conf()');
+      await until('it is in force', async () => {
+        const { rows } = await look.query('SHOW synchronous_standby_names');
+        return rows[0]?.synchronous_standby_names === 'absent';
+      });
+      for (const [job, rows, owner] of [
+        ['together', 3, {}],
+        ['alone', 3, { attempt: 2 }],
+        ['staged', MANY, {}],
+      ] as const) {
+        const cancel = new AbortController();
+        const written = results.write(numbers(rows), options(job, { signal: cancel.signal }, owner));
+        await until('the commit waits', async () => {
+          const { rows: waiting } = await look.query(
+            "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+          );
+          return waiting.length > 0;
+        });
+        cancel.abort(new Error('not wanted any more'));
+        const table = await written;
+        assert.equal(table.warnings.length, 1);
+        assert.match(table.warnings[0] ?? '', /not confirmed by a synchronous standby/);
+        assert.equal(await count(look, table.table), rows);
+        // Nor does whoever tidies up.
+        assert.equal(await results.drop(job), true);
+      }
+      assert.deepEqual(await results.sweep(SWEEP), { expired: 0, orphans: 0 });
+    });
+
     test('killed, restarted and read-only', async (t) => {
       const server = await startPrivate(t, name);
       const results = await openResults(t, server.dsn, { unlogged: true, doubt_ms: 1_000 });

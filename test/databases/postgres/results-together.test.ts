@@ -182,7 +182,7 @@ for (const server of servers('postgres')) {
 
     test('while there is no connection to be had, no more wait for one than results', async (t) => {
       const config = clientConfig(await freshDatabase(t, server));
-      const pool = new Pool({ config, connect_timeout_ms: 5_000, max_active: 1, max_idle: 0 });
+      const pool = new Pool({ config, connect_timeout_ms: 5_000, max_active: 1, max_idle: 0, max_uses: 1 });
       closing(t, () => pool.close());
       const client = await pool.acquire(never());
       const together = new Together({
@@ -190,7 +190,12 @@ for (const server of servers('postgres')) {
         closing: never(),
         openCatalog: () => Catalog.open(client, 'results_%s', 'results'),
         guard: (client) =>
-          new Guard(client, { signal: never(), look: async () => 'working', patience_ms: 5_000 }),
+          new Guard(client, {
+            signal: never(),
+            look: async () => 'working',
+            endWait: async () => {},
+            patience_ms: 5_000,
+          }),
         settle: async () => [],
       });
       const draft = { owner: options('a').owner, columns: [], rows: 0, bytes: 0, ttl_ms: null, warnings: [] };

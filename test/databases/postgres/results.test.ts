@@ -46,6 +46,22 @@ function failure(error: unknown): DatabaseError {
 
 for (const server of servers('postgres')) {
   suite(`results on ${server.name}`, { skip: server.skip }, () => {
+    test('connections are renewed after so many tables', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const results = await openResults(t, dsn, { max_uses: 5 });
+      const client = await reader(t, dsn);
+      const sessions = new Set<number>();
+      for (let n = 0; n < 40; n += 1) {
+        await results.write(numbers(2), options(`job${n}`, {}, n % 2 === 0 ? {} : { attempt: 2 }));
+        const { rows } = await client.query<{ pid: number }>(
+          "SELECT pid FROM pg_stat_activity WHERE application_name = 'dungbeetle results' AND query ~ 'COPY' AND datname = current_database()",
+        );
+        for (const { pid } of rows) sessions.add(pid);
+      }
+      assert.ok(sessions.size >= 3, `${sessions.size} sessions`);
+      assert.equal((await catalogued(client)).length, 40);
+    });
+
     test('types of columns, and lines of text in them', async (t) => {
       const dsn = await freshDatabase(t, server);
       const results = await openResults(t, dsn);
