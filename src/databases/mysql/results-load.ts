@@ -5,7 +5,7 @@ import { LineDecoder } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
 import { quoteName } from './quote.ts';
 import type { Flavor, PlannedColumn } from './results-columns.ts';
-import { segmentsOf } from './results-lines.ts';
+import { type Segment, segmentsOf } from './results-lines.ts';
 import { errorNumber, type Outcome, type Session, StatementError } from './results-session.ts';
 
 /**
@@ -32,8 +32,11 @@ export async function loadLines(
 ): Promise<number> {
   return db.local_infile
     ? await loadFiles(db, table, columns, chunks)
-    : await insertRows(db, table, columns, chunks);
+    : await insertRows(db, table, columns, chunks, 0);
 }
+
+/** LOAD DATA LOCAL has been switched off: of old servers, of MySQL, of MariaDB. */
+const SWITCHED_OFF: ReadonlySet<number> = new Set([1148, 3948, 4166]);
 
 async function loadFiles(
   db: Session,
@@ -43,7 +46,9 @@ async function loadFiles(
 ): Promise<number> {
   const sql = loadStatement(table, columns, db.flavor);
   let rows = 0;
-  for await (const segment of segmentsOf(chunks, SEGMENT_BYTES)) {
+  const segments = segmentsOf(chunks, SEGMENT_BYTES);
+  for await (const segment of segments) {
+    let asked = false;
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => {}); // it may come when nobody listens any more
     const pieces = async function* () {
@@ -59,15 +64,32 @@ async function loadFiles(
     const stream = Readable.from(pieces(), { objectMode: false, highWaterMark: 256 * 1024 });
     stream.on('error', () => {}); // told by `failed`
     try {
-      const outcome = await Promise.race([failed.promise, db.load(sql, () => stream)]);
+      const file = () => {
+        asked = true;
+        return stream;
+      };
+      const outcome = await Promise.race([failed.promise, db.load(sql, file)]);
       if (outcome.warnings > 0) await tellWarning(db, columns, rows);
       demand(db, outcome, segment.rows());
+    } catch (error) {
+      // Since this session has begun; nothing of the segment was read.
+      if (asked || !SWITCHED_OFF.has(errorNumber(error))) throw error;
+      return await insertRows(db, table, columns, chunksOf(segment, segments), rows);
     } finally {
       stream.destroy();
     }
     rows += segment.rows();
   }
   return rows;
+}
+
+/** What is left of a stream that was cut into segments. */
+async function* chunksOf(
+  first: Segment,
+  others: AsyncIterable<Segment>,
+): AsyncGenerator<Pick<Chunk, 'data'>, void, void> {
+  for await (const data of first.pieces) yield { data };
+  for await (const { pieces } of others) for await (const data of pieces) yield { data };
 }
 
 /** A server that counts other rows than we sent has not taken what we sent. */
@@ -112,12 +134,16 @@ function converted(conversion: PlannedColumn['conversion'], text: string): strin
   }
 }
 
-/** For servers that take no LOAD DATA LOCAL: the default of MySQL 8. Bounded by their max_allowed_packet. */
+/**
+ * For servers that take no LOAD DATA LOCAL: the default of MySQL 8. Bounded by their max_allowed_packet. `before`: how many
+ * rows are in the table already; resolves with how many there are then.
+ */
 async function insertRows(
   db: Session,
   table: string,
   columns: readonly PlannedColumn[],
-  chunks: AsyncIterable<Chunk>,
+  chunks: AsyncIterable<Pick<Chunk, 'data'>>,
+  before: number,
 ): Promise<number> {
   const decoder = new LineDecoder(
     columns.map(({ from, conversion }) => ({
@@ -128,7 +154,7 @@ async function insertRows(
   // Bytes are bound as such.
   const row = `(${columns.map(({ conversion }) => (conversion === 'hex' ? '?' : (converted(conversion, '?') ?? '?'))).join(', ')})`;
   const most = Math.min(MOST_INSERT_ROWS, Math.floor(MOST_PLACEHOLDERS / columns.length));
-  let rows = 0;
+  let rows = before;
   let waiting: Values[] = [];
   const insert = async () => {
     const [count, bytes] = insertable(waiting, most);

@@ -56,6 +56,43 @@ for (const name of ['mariadb', 'mysql'] as const) {
       return databaseOf(server.dsn, name);
     };
 
+    test('LOAD DATA LOCAL switched off while sessions are open: rows go on by INSERT', async (t) => {
+      const dsn = await database('switched');
+      await execute(dsn, 'SET GLOBAL local_infile = 1');
+      const results = await openResults(t, dsn, { max_active: 1 });
+      await results.write(numbers(3), writeOptions('a'));
+      await execute(dsn, 'SET GLOBAL local_infile = 0');
+      const { rows } = await results.write(numbers(5_000), writeOptions('b'));
+      assert.equal(rows, 5_000);
+      const sums = 'SELECT COUNT(*), SUM(n), COUNT(DISTINCT n) FROM';
+      assert.deepEqual(await execute(dsn, `${sums} results_b`), [
+        ['5000', String((5_000 * 5_001) / 2), '5000'],
+      ]);
+      // Between one piece that was loaded and the next.
+      await execute(dsn, 'SET GLOBAL local_infile = 1');
+      const open = await openResults(t, dsn, { max_active: 1 });
+      const padding = 'x'.repeat(4_000);
+      async function* chunks() {
+        for (let from = 0; from < 12_000; from += 1_000) {
+          if (from === 5_000) await execute(dsn, 'SET GLOBAL local_infile = 0');
+          const lines = Array.from({ length: 1_000 }, (_, index) => `${from + index}\t${padding}\n`);
+          yield { data: Buffer.from(lines.join('')), rows: 1_000 };
+        }
+      }
+      const many = await open.write(
+        resultSet([column('n', 'BIGINT'), column('t', 'TEXT')], { encoding: 'copy-text', chunks: chunks() }),
+        writeOptions('c'),
+      );
+      assert.equal(many.rows, 12_000);
+      assert.deepEqual(
+        await execute(
+          dsn,
+          'SELECT COUNT(*), MIN(n), MAX(n), COUNT(DISTINCT n), SUM(LENGTH(t)) FROM results_c',
+        ),
+        [['12000', '0', '11999', '12000', '48000000']],
+      );
+    });
+
     test('without LOAD DATA LOCAL: the same values, by INSERT', async (t) => {
       const dsn = await database('inserts');
       const results = await openResults(t, dsn);
