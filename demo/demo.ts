@@ -1,5 +1,6 @@
 /**
  * The demo: makes a ledger of a million entries, starts a server over it and says what to try.
+ * With --port it listens on another port than 6060.
  * With --check it makes those requests itself, on a free port, and exits 0 only if each answer is right.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -14,7 +15,9 @@ const ENTRIES = 1_000_000;
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const ledger = here('data/ledger.db');
 
-const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
+const { values } = parseArgs({
+  options: { check: { type: 'boolean', default: false }, port: { type: 'string', default: '6060' } },
+});
 
 const made = makeLedger(ledger, ENTRIES, showProgress);
 if (!made) console.log(`using the ledger in ${ledger}`);
@@ -24,13 +27,13 @@ const server = spawn(
   [
     here('../bin/dungbeetle.js'),
     ...['--config', here('config.toml'), '--sql-directory', here('sql')],
-    ...['--server', values.check ? '127.0.0.1:0' : '127.0.0.1:6060'],
+    ...['--server', values.check ? '127.0.0.1:0' : `127.0.0.1:${values.port}`],
   ],
   { stdio: ['ignore', 'pipe', 'inherit'] },
 );
 // A Ctrl-C reaches the server too, in the same process group; it drains, and then this ends.
 process.on('SIGINT', () => {});
-process.on('SIGTERM', () => server.kill('SIGTERM'));
+for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => server.kill(signal));
 
 const url = await listening(server, !values.check).catch((error: Error) => {
   // The server has said why.

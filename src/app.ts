@@ -9,8 +9,9 @@ import { Maintenance } from './queue/maintenance.ts';
 import { promptStore } from './queue/prompt-store.ts';
 import { Queue } from './queue/queue.ts';
 import { openStore } from './queue/stores/open.ts';
-import { Worker, type WorkerEvent } from './queue/worker.ts';
+import { Worker } from './queue/worker.ts';
 import { type DatabaseEvent, Databases } from './reports/databases.ts';
+import { JobLog } from './reports/job-log.ts';
 import { setLimits } from './reports/limits.ts';
 import { Reports } from './reports/reports.ts';
 import { Sweeper } from './reports/sweeper.ts';
@@ -120,6 +121,7 @@ async function start(
     limited: new Set([...limits].flatMap(([name, concurrency]) => (concurrency === null ? [] : [name]))),
     defaults: {
       timeout_ms: config.app.default_job_ttl_ms,
+      timeout_key: config.app.default_job_ttl_key,
       limits: config.app,
       ttl_ms: new Map(Object.entries(config.results).map(([name, { ttl_ms }]) => [name, ttl_ms])),
       key_concurrency: config.app.key_concurrency,
@@ -166,6 +168,7 @@ async function start(
     onSwept: (backend, swept) => logger.info({ event: 'swept', backend, ...swept }, 'dropped result tables'),
     onError: (backend, err) => logger.warn({ backend, err }, 'results could not be swept; it is tried again'),
   });
+  const jobLog = new JobLog(logger, config.worker.name);
   const worker = new Worker({
     store,
     name: config.worker.name,
@@ -175,7 +178,7 @@ async function start(
     lease_ms: config.app.lease_ms,
     heartbeat_ms: config.app.heartbeat_ms,
     onEvent: (event) => {
-      logEvent(logger, event);
+      jobLog.tell(event);
       if (event.type === 'store_back') void limitAgain();
     },
   });
@@ -188,6 +191,7 @@ async function start(
 
   warnOfComments(tasks, logger);
   warnOfUnheardQueues(tasks, queues, logger);
+  warnOfEndlessResults(config, logger);
   logger.info(
     {
       address: address ?? undefined,
@@ -237,6 +241,17 @@ function warnOfComments(tasks: readonly ResolvedTask[], logger: Logger): void {
   }
 }
 
+/** Each report leaves a table: without an end of theirs a database grows until somebody notices. */
+function warnOfEndlessResults({ results }: Config, logger: Logger): void {
+  for (const [backend, { ttl_ms }] of Object.entries(results)) {
+    if (ttl_ms !== null) continue;
+    logger.warn(
+      { event: 'no_results_ttl', backend },
+      'result tables of this backend are kept until they are deleted, unless the task or the request has a ttl: set results_ttl',
+    );
+  }
+}
+
 function warnOfUnheardQueues(
   tasks: readonly ResolvedTask[],
   queues: ReadonlyMap<string, number>,
@@ -247,62 +262,4 @@ function warnOfUnheardQueues(
     const names = tasks.filter((task) => task.queue === queue).map((task) => task.name);
     logger.warn({ queue, tasks: names }, 'tasks use a queue that this process does not listen on');
   }
-}
-
-function logEvent(logger: Logger, event: WorkerEvent): void {
-  if (event.type === 'store_lost') {
-    logger.error({ event: event.type, err: event.error }, 'the store does not answer; running jobs go on');
-    return;
-  }
-  if (event.type === 'store_back') {
-    logger.info({ event: event.type }, 'the store answers again');
-    return;
-  }
-  const { job } = event;
-  const about = {
-    event: event.type,
-    job_id: job.job_id,
-    attempt: job.lease.attempt,
-    task: job.task,
-    queue: job.queue,
-  };
-  switch (event.type) {
-    case 'started':
-      logger.info(about, 'job started');
-      break;
-    case 'succeeded':
-      logger.info({ ...about, ...figures(event.result) }, 'job succeeded');
-      break;
-    case 'retrying':
-      logger.warn(
-        { ...about, err: event.error, delay_ms: Math.round(event.delay_ms) },
-        'attempt failed; it is retried',
-      );
-      break;
-    case 'failed':
-      logger.error({ ...about, err: event.error }, 'job failed');
-      break;
-    case 'discard_failed':
-      logger.warn(
-        { ...about, err: event.error },
-        'a table that is not wanted could not be dropped; the sweep will',
-      );
-      break;
-    case 'cancelled':
-      logger.info(about, 'job cancelled');
-      break;
-    case 'lost':
-      logger.warn(about, 'the lease was lost; another attempt has the job');
-      break;
-    case 'released':
-      logger.info(about, 'job given back');
-      break;
-  }
-}
-
-/** Of a report's result, what is worth a line. */
-function figures(result: unknown): { rows?: unknown; bytes?: unknown; table?: unknown } {
-  if (typeof result !== 'object' || result === null) return {};
-  const { rows, bytes, table } = result as Record<string, unknown>;
-  return { rows, bytes, table };
 }

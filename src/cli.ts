@@ -4,7 +4,8 @@ import type { App } from './app.ts';
 import { ConfigError } from './config/errors.ts';
 import { type Flags, help, parseFlags } from './config/flags.ts';
 import { DEFAULT_FILE, loadConfig } from './config/load.ts';
-import { writeSample } from './config/sample.ts';
+import { readableByOthers } from './config/rights.ts';
+import { writeSample, writeSampleTask } from './config/sample.ts';
 import { DatabaseError } from './databases/errors.ts';
 import { QueueError } from './queue/errors.ts';
 import { TaskError } from './tasks/errors.ts';
@@ -13,7 +14,10 @@ import { printable } from './util/printable.ts';
 import { version } from './util/version.ts';
 
 /** The exit codes of a process that a signal ended, as shells have them. */
-const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
+const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+
+/** Where tasks are looked for unless something else is said. */
+const SQL_FOLDER = 'sql';
 
 /** How long giving jobs back may take once "at once" was asked for; their leases end by themselves too. */
 const STOP_TIMEOUT_MS = 2_000;
@@ -46,11 +50,21 @@ function newConfig(flags: Flags): void {
   const name = flags.config ?? DEFAULT_FILE;
   writeSample(resolve(name), name);
   process.stdout.write(`${name} written; edit it and start dungbeetle\n`);
+  const task = writeSampleTask(resolve(SQL_FOLDER), SQL_FOLDER);
+  if (task !== null) process.stdout.write(`${task} written, a first task\n`);
 }
 
 async function run(argv: readonly string[]): Promise<void> {
   const config = loadConfig({ argv, env: process.env, cwd: process.cwd() });
+  // What it makes from here on, its children too, is its owner's alone: arguments, rows, what is sorted on disk.
+  process.umask(0o077);
   const logger = createLogger({ level: config.app.log_level });
+  for (const readable of readableByOthers(config)) {
+    logger.warn(
+      { event: 'readable_file', ...readable },
+      'a file can be read by others than its owner: chmod 600',
+    );
+  }
   // Loaded only now: what it takes to answer --version need not wait for all the rest.
   const { startApp } = await import('./app.ts');
   const starting = startApp(config, logger);
@@ -69,6 +83,9 @@ function stopOnSignals(starting: Promise<App>, logger: Logger): void {
   let signals = 0;
   const onSignal = async (signal: keyof typeof EXIT_CODES) => {
     signals++;
+    if (signal === 'SIGHUP') {
+      logger.warn({ signal }, 'the configuration is not read again: this drains and ends, as on SIGTERM');
+    }
     if (signals > 2 || (signals === 2 && app === undefined)) process.exit(EXIT_CODES[signal]);
     try {
       if (signals === 1) {
@@ -76,6 +93,7 @@ function stopOnSignals(starting: Promise<App>, logger: Logger): void {
         if (started === null) return; // `main` says why, and ends
         app = started;
         await app.drain();
+        logger.info('stopped');
         // After a second signal it is for that one to say how this ends.
         if (signals === 1) process.exit(0);
         return;
@@ -83,6 +101,7 @@ function stopOnSignals(starting: Promise<App>, logger: Logger): void {
       logger.warn({ signal }, 'stopping at once');
       setTimeout(() => process.exit(EXIT_CODES[signal]), STOP_TIMEOUT_MS);
       await app?.stop();
+      logger.info('stopped');
       process.exit(EXIT_CODES[signal]);
     } catch (error) {
       logger.fatal({ err: error }, 'the shutdown failed');
@@ -91,6 +110,7 @@ function stopOnSignals(starting: Promise<App>, logger: Logger): void {
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
+  process.on('SIGHUP', onSignal);
 }
 
 /** One line for what the user can mend, all there is to know for what only we can. */

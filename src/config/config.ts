@@ -9,6 +9,8 @@ export interface AppConfig {
   readonly log_level: LogLevel;
   /** The longest a job may run (the shorter of the keys `timeout` and `default_job_ttl`); null: no limit. */
   readonly default_job_ttl_ms: number | null;
+  /** Which of the two it is. */
+  readonly default_job_ttl_key: 'timeout' | 'default_job_ttl';
   /** How long running jobs may go on after the first SIGTERM. */
   readonly shutdown_timeout_ms: number;
   /** The most rows and bytes a result may have; null: no limit. */

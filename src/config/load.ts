@@ -123,9 +123,11 @@ class Reader {
         `${where}: app.heartbeat must be less than half of app.lease, so that one lost heartbeat loses no lease`,
       );
     }
+    const limit = shorter(values.default_job_ttl, values.timeout);
     return {
       log_level: values.log_level,
-      default_job_ttl_ms: shorter(values.default_job_ttl, values.timeout),
+      default_job_ttl_ms: limit,
+      default_job_ttl_key: limit === values.default_job_ttl ? 'default_job_ttl' : 'timeout',
       shutdown_timeout_ms: values.shutdown_timeout,
       max_rows: values.max_rows,
       max_bytes: values.max_bytes,

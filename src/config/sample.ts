@@ -1,5 +1,6 @@
-/** The commented sample that --new-config writes. A module and not a file, so that the package needs no data files. */
-import { writeFileSync } from 'node:fs';
+/** The commented samples that --new-config writes. A module and not a file, so that the package needs no data files. */
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { ConfigError } from './errors.ts';
 
 /** Every key is in it: set to its default, or commented out where there is none or it is seldom wanted. */
@@ -20,11 +21,11 @@ export const SAMPLE = `# DungBeetle's configuration. docs/configuration.md expla
 [app]
 # debug, info, warn or error
 log_level = "info"
-# The longest a job may run once it has started; 0: no limit. A task's "timeout" tag replaces it, a request's
-# "timeout" can only shorten it.
-default_job_ttl = "60s"
-# The same by another name; the shorter one holds.
-# timeout = 0
+# The longest a job may run once it has started: after that its query is ended, and the job fails. 0: no limit. A
+# task's "timeout" tag replaces it, a request's "timeout" can only shorten it.
+timeout = "1h"
+# The Go server's name for the same; the shorter one holds.
+# default_job_ttl = 0
 # After SIGTERM, how long running jobs may go on before they are given back to their queue.
 shutdown_timeout = "30s"
 
@@ -200,4 +201,29 @@ export function writeSample(path: string, shown: string): void {
       throw new ConfigError(`${shown}: exists already; remove it, or name another with --config`);
     throw new ConfigError(`${shown}: cannot be written: ${code ?? 'unknown error'}`, { cause: error });
   }
+}
+
+/** It runs on every engine. No line of its comments begins with a word and a colon, as tags do. */
+export const SAMPLE_TASK = `-- Tasks are the queries that may be asked for, in any number of files of this folder. docs/tasks.md explains them.
+-- Above each is its name; tags may follow, one a line, such as "db" (which of the databases) and "timeout".
+-- Parameters are $1, $2 on Postgres and SQLite, and ? on SQLite, MySQL and ClickHouse.
+
+-- name: sample_report
+SELECT 1 AS id, 'hello' AS greeting;
+`;
+
+const SAMPLE_TASK_FILE = 'sample.sql';
+
+/** Writes a first task into a folder that has none, and makes the folder. Its path, or null where nothing was written. */
+export function writeSampleTask(folder: string, shown: string): string | null {
+  if (existsSync(folder) && readdirSync(folder).some((name) => name.endsWith('.sql'))) return null;
+  const name = join(shown, SAMPLE_TASK_FILE);
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, SAMPLE_TASK_FILE), SAMPLE_TASK, { flag: 'wx' });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new ConfigError(`${name}: cannot be written: ${code ?? 'unknown error'}`, { cause: error });
+  }
+  return name;
 }

@@ -4,6 +4,7 @@ import { Compile } from 'typebox/compile';
 import { isFinished } from '../queue/finished.ts';
 import { nameOf } from '../queue/identity.ts';
 import type { Group, Job, QueueStats } from '../queue/store.ts';
+import { queueMs } from '../queue/times.ts';
 import type { DatabaseLoad } from '../reports/limits.ts';
 import type { ReportPayload, ReportResult, TaskInfo } from '../reports/report.ts';
 import type {
@@ -136,12 +137,6 @@ export function queueView({ queue, paused, counts, oldest_ready_ms }: QueueStats
 
 export function limitView({ db, concurrency, running, waiting }: DatabaseLoad): LimitView {
   return { db, concurrency, running, waiting };
-}
-
-/** How long it stood ready before its attempt began, other attempts before that included. */
-function queueMs(job: Job): number | null {
-  if (job.started_at === null) return null;
-  return Math.max(0, Math.round(job.started_at - Math.max(job.created_at, job.eta ?? 0)));
 }
 
 /** How long its last attempt took. */

@@ -35,6 +35,8 @@ export interface ReportsOptions {
   readonly defaults: {
     /** The longest a job may run, ms; null: no limit. */
     readonly timeout_ms: number | null;
+    /** The key of the configuration that says so. */
+    readonly timeout_key?: 'timeout' | 'default_job_ttl';
     readonly limits: Limits;
     /** How long a backend keeps tables, ms, by its name; null: until they are dropped. */
     readonly ttl_ms: ReadonlyMap<string, number | null>;
@@ -141,6 +143,7 @@ export class Reports implements ReportService, Handler {
     if (backend === undefined) throw new Error(`this worker has no results backend "${payload.results}"`);
 
     const timeout = shorter(payload.timeout, this.#timeoutOf(task));
+    const late = () => new TimedOut(timeout ?? 0, this.#limitOn(timeout, payload, task));
     const transfer = async (signal: AbortSignal) => {
       await this.#options.databases.recheck(task, payload, signal);
       return this.#transfer({ job, task, payload, source, backend, context, signal, timeout });
@@ -148,7 +151,7 @@ export class Reports implements ReportService, Handler {
     try {
       return await (timeout === null
         ? transfer(context.signal)
-        : withDeadline(timeout * 1000, () => new TimedOut(timeout), context.signal, transfer));
+        : withDeadline(timeout * 1000, late, context.signal, transfer));
     } catch (error) {
       if (error instanceof DatabaseError && !error.transient) {
         throw new PermanentError(error.message, { cause: error });
@@ -223,12 +226,22 @@ export class Reports implements ReportService, Handler {
     }
   }
 
-  async drop(job: Pick<Job, 'job_id'>): Promise<void> {
-    await Promise.all([...this.#options.backends.values()].map((backend) => backend.drop(job.job_id)));
+  async drop(job: Pick<Job, 'job_id'>): Promise<boolean> {
+    const dropped = await Promise.all(
+      [...this.#options.backends.values()].map((backend) => backend.drop(job.job_id)),
+    );
+    return dropped.includes(true);
   }
 
   health(signal: AbortSignal): Promise<Readonly<Record<string, Health>>> {
     return this.#options.databases.health(signal);
+  }
+
+  /** Whose limit it was, in the words in which it was set. */
+  #limitOn(timeout: number | null, payload: ReportPayload, task: ResolvedTask): string {
+    if (timeout === payload.timeout) return 'the "timeout" of its request';
+    if (task.timeout !== null) return `the "timeout" tag of task "${task.name}"`;
+    return `${this.#options.defaults.timeout_key ?? 'default_job_ttl'} in [app] of the configuration`;
   }
 
   /** Seconds. A task's own timeout, longer or shorter, replaces the default. */
@@ -287,8 +300,8 @@ const CONFIRMED_MS = 1_000;
 
 /** The attempt took longer than it may. Not permanent: the next attempt may be quicker. */
 export class TimedOut extends Error {
-  constructor(seconds: number) {
-    super(`timed out after ${seconds} s`);
+  constructor(seconds: number, limit: string) {
+    super(`timed out after ${seconds} s: ${limit}`);
     this.name = 'TimedOut';
   }
 }

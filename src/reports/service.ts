@@ -16,8 +16,8 @@ export interface ReportService {
   plan(requests: readonly ReportRequest[]): Promise<readonly PostedJob[]>;
   /** How much of each database is in use. */
   databases(): Promise<readonly DatabaseLoad[]>;
-  /** Drops the result tables that a job's id has left, in whichever backend. */
-  drop(job: Job): Promise<void>;
+  /** Drops the result tables that a job's id has left, in whichever backend. Whether there was one. */
+  drop(job: Pick<Job, 'job_id'>): Promise<boolean>;
   /** By name, as "db.NAME" and "results.NAME". Those that have not answered when the signal aborts are not well. */
   health(signal: AbortSignal): Promise<Readonly<Record<string, Health>>>;
 }

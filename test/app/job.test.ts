@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { openSqliteStore } from '../../src/queue/stores/sqlite.ts';
 import { launch } from '../support/server.ts';
 import { ENTRIES, leftovers, rows, setup } from '../support/setup.ts';
 import { until } from '../support/until.ts';
@@ -116,7 +117,7 @@ WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*)
   const failures: [string, RegExp][] = [
     ['few', /max_rows/],
     ['small', /max_bytes/],
-    ['endless', /timed out after 1 s/],
+    ['endless', /timed out after 1 s: the "timeout" tag of task "endless"$/],
   ];
   for (const [task, message] of failures) {
     const job = await server.finished(await server.post(task, { job_id: task }));
@@ -130,6 +131,31 @@ WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*)
   const exactly = await server.finished(await server.post('exactly'));
   assert.equal(exactly.state, 'SUCCESS', exactly.error);
   assert.equal(exactly.count, 10);
+});
+
+test('a job that takes too long says whose limit it was', async (t) => {
+  const place = setup(t, { app: 'default_job_ttl = "30s"\ntimeout = "250ms"' });
+  const server = await launch(t, place.folder).started();
+  const job = await server.finished(await server.post('count_to_gate'));
+  assert.equal(job.error, 'timed out after 0.25 s: timeout in [app] of the configuration');
+  const sooner = await server.finished(await server.post('count_to_gate', { timeout: 0.2 }));
+  assert.equal(sooner.error, 'timed out after 0.2 s: the "timeout" of its request');
+});
+
+test('a table whose job is forgotten can be purged', async (t) => {
+  const place = setup(t);
+  const server = await launch(t, place.folder).started();
+  const id = await server.post('total', { job_id: 'old' });
+  await server.finished(id);
+  // As when its record expires.
+  const store = await openSqliteStore({ path: place.queue });
+  t.after(() => store.close());
+  await store.purge(id);
+  const table = "SELECT 1 FROM sqlite_master WHERE name = 'results_old'";
+  assert.equal(rows(place.results, table).length, 1);
+  assert.equal((await server.request('DELETE', `/jobs/${id}?purge=true`)).http, 200);
+  assert.equal(rows(place.results, table).length, 0);
+  assert.equal((await server.request('DELETE', `/jobs/${id}?purge=true`)).code, 'unknown_job');
 });
 
 test('a result table is dropped when its time is up', async (t) => {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { SAMPLE } from '../../src/config/sample.ts';
+import { SAMPLE, SAMPLE_TASK } from '../../src/config/sample.ts';
 import { tempFolder } from '../support/folder.ts';
 import { launch } from '../support/server.ts';
 import { setup } from '../support/setup.ts';
@@ -31,9 +31,13 @@ describe('the command line', { concurrency: true }, () => {
     const first = await dungbeetle(['--new-config'], { cwd: folder });
     assert.deepEqual(first, {
       code: 0,
-      stdout: 'config.toml written; edit it and start dungbeetle\n',
+      stdout: 'config.toml written; edit it and start dungbeetle\nsql/sample.sql written, a first task\n',
       stderr: '',
     });
+    const task = join(folder, 'sql', 'sample.sql');
+    assert.equal(readFileSync(task, 'utf8'), SAMPLE_TASK);
+    rmSync(task);
+    writeFileSync(join(folder, 'sql', 'mine.sql'), '-- name: mine\nSELECT 1;\n');
     assert.equal(readFileSync(file, 'utf8'), SAMPLE);
     assert.equal(statSync(file).mode & 0o777, 0o600);
     writeFileSync(file, 'mine');
@@ -45,7 +49,7 @@ describe('the command line', { concurrency: true }, () => {
     });
     assert.equal(readFileSync(file, 'utf8'), 'mine');
     const other = await dungbeetle(['--new-config', '--config', 'other.toml'], { cwd: folder });
-    assert.equal(other.code, 0);
+    assert.deepEqual([other.code, existsSync(task)], [0, false]);
     assert.equal(readFileSync(join(folder, 'other.toml'), 'utf8'), SAMPLE);
     const nowhere = await dungbeetle(['--new-config', '--config', 'no/such/folder.toml'], { cwd: folder });
     assert.deepEqual(nowhere, {
@@ -78,7 +82,7 @@ describe('the command line', { concurrency: true }, () => {
   test('what is wrong with tasks and databases is told without a stack, and exit code 1', async (t) => {
     const broken = setup(t, { tasks: '-- name: broken\nSELEC 1;\n' });
     const { code, stderr } = await dungbeetle(['--server', '127.0.0.1:0'], { cwd: broken.folder });
-    assert.match(stderr, /^dungbeetle: .*tasks\.sql:1: .*"broken".*\n$/);
+    assert.match(stderr, /^dungbeetle: .*tasks\.sql:2:1: .*"broken".*\n$/);
     assert.equal(code, 1);
 
     const moved = setup(t);

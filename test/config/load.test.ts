@@ -11,6 +11,7 @@ test('two databases are enough; all else has defaults', (t) => {
   assert.deepEqual(config.app, {
     log_level: 'info',
     default_job_ttl_ms: null,
+    default_job_ttl_key: 'default_job_ttl',
     shutdown_timeout_ms: 30_000,
     max_rows: null,
     max_bytes: null,
@@ -118,6 +119,7 @@ connect_timeout = "10s"
     app: {
       log_level: 'debug',
       default_job_ttl_ms: 90_000,
+      default_job_ttl_key: 'default_job_ttl',
       shutdown_timeout_ms: 0,
       max_rows: 1_000,
       max_bytes: 2_000,
@@ -304,4 +306,7 @@ test('of default_job_ttl and timeout the shorter one holds', (t) => {
   assert.equal(limit('default_job_ttl = "60s"\ntimeout = "5s"'), 5_000);
   assert.equal(limit('default_job_ttl = "60s"\ntimeout = "90s"'), 60_000);
   assert.equal(limit('default_job_ttl = "60s"\ntimeout = 0'), 60_000);
+  const key = (lines: string) => load({ toml: `${DATABASES}\n[app]\n${lines}` }).app.default_job_ttl_key;
+  assert.equal(key('default_job_ttl = "60s"\ntimeout = "5s"'), 'timeout');
+  assert.equal(key('default_job_ttl = "60s"\ntimeout = "90s"'), 'default_job_ttl');
 });

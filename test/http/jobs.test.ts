@@ -333,6 +333,17 @@ test('a table that cannot be dropped leaves the record, so that the purge can be
   assert.equal((await test.delete('/jobs/x?purge=true')).data, true);
 });
 
+test('the table of a job that is forgotten can be dropped, once', async (t) => {
+  const test = await api(t);
+  test.reports.tables = new Set(['old']);
+  assert.equal((await test.delete('/jobs/old')).code, 'unknown_job');
+  assert.deepEqual(test.reports.dropped, []);
+  assert.equal((await test.delete('/jobs/old?purge=true')).data, true);
+  assert.deepEqual(test.reports.dropped, ['old']);
+  test.reports.tables = new Set();
+  assert.equal((await test.delete('/jobs/old?purge=true')).code, 'unknown_job');
+});
+
 test('a purge that is neither true nor false is refused before anything is cancelled', async (t) => {
   const test = await api(t);
   await test.post(PATH, { job_id: 'x' });

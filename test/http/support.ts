@@ -64,8 +64,10 @@ function task(name: string, more: Partial<TaskInfo> = {}): TaskInfo {
 export class TestReports implements ReportService {
   readonly requests: ReportRequest[] = [];
   readonly dropped: string[] = [];
+  /** The jobs of which there are tables. */
+  tables: ReadonlySet<string> = new Set();
   /** Called before a drop is done. */
-  beforeDrop: (job: Job) => void = () => {};
+  beforeDrop: (job: Pick<Job, 'job_id'>) => void = () => {};
   loads: readonly DatabaseLoad[] = [];
   parts: Record<string, Health> = { 'db.ledger': { ok: true }, 'results.reports': { ok: true } };
   readonly #tasks = new Map(
@@ -118,9 +120,10 @@ export class TestReports implements ReportService {
     return this.loads;
   }
 
-  async drop(job: Job): Promise<void> {
+  async drop(job: Pick<Job, 'job_id'>): Promise<boolean> {
     this.beforeDrop(job);
     this.dropped.push(job.job_id);
+    return this.tables.has(job.job_id);
   }
 
   async health(_signal: AbortSignal): Promise<Readonly<Record<string, Health>>> {

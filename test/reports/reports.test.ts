@@ -277,7 +277,7 @@ test('a request can shorten the timeout of its task', async (t) => {
   const { job_id } = await queue.enqueue(await plan(reports, { task: 'endless', timeout: 0.2 }));
   const job = await queue.wait(job_id, { timeout_ms: 20_000 });
   assert.equal(job.state, 'FAILURE');
-  assert.equal(job.error, 'timed out after 0.2 s');
+  assert.equal(job.error, 'timed out after 0.2 s: the "timeout" of its request');
 });
 
 test('a table published by an attempt that did not count is dropped', async (t) => {

@@ -18,7 +18,7 @@ export function stagingFile(directory: string, owner: Pick<Owner, 'store_id' | '
 /** Makes the folder of staging files, but not the folders that it is in: those are not ours to make up. */
 export function makeStagingFolder(file: string): void {
   try {
-    mkdirSync(dirname(file));
+    mkdirSync(dirname(file), { mode: 0o700 });
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
   }

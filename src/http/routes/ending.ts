@@ -47,13 +47,17 @@ async function untilNobodyCanTell(end: Promise<unknown>): Promise<void> {
   }
 }
 
-/** Drops the result tables of jobs. Throws `ApiError` unavailable if one cannot be dropped now. */
-export async function dropTables({ reports }: RouteContext, jobs: readonly Job[]): Promise<void> {
+/** Drops the result tables of jobs. Throws `ApiError` unavailable if one cannot be dropped now. Whether there was one. */
+export async function dropTables(
+  { reports }: RouteContext,
+  jobs: readonly Pick<Job, 'job_id'>[],
+): Promise<boolean> {
   const rest = jobs.values();
+  let some = false;
   const worker = async () => {
     for (const job of rest) {
       try {
-        await reports.drop(job);
+        if (await reports.drop(job)) some = true;
       } catch (error) {
         throw new ApiError(
           'unavailable',
@@ -64,4 +68,5 @@ export async function dropTables({ reports }: RouteContext, jobs: readonly Job[]
     }
   };
   await Promise.all(Array.from({ length: DROPS_AT_ONCE }, worker));
+  return some;
 }

@@ -91,7 +91,15 @@ export function jobRoutes(app: App, context: RouteContext): void {
 /** Ends a job if it is active, then forgets it and drops its table. */
 async function purge(context: RouteContext, job_id: string, signal: AbortSignal): Promise<void> {
   const { queue } = context;
-  let job = await queue.get(job_id);
+  let job: Job;
+  try {
+    job = await queue.get(job_id);
+  } catch (error) {
+    // Its record may have expired, or its store been replaced, before its table was dropped.
+    const isForgotten = error instanceof QueueError && error.code === 'unknown_job';
+    if (isForgotten && (await dropTables(context, [{ job_id }]))) return;
+    throw error;
+  }
   if (!isFinished(job.state)) {
     const cancelled = await cancelUnlessFinished(context, job_id);
     await waitForEnd(context, cancelled, purgeWaitMs(context), signal);

@@ -1,5 +1,5 @@
 /** The store's file: opening, migrating, locking, and what its errors mean. */
-import { statSync } from 'node:fs';
+import { closeSync, openSync, statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
 import { QueueError, StoreUnavailable } from '../../errors.ts';
@@ -103,6 +103,7 @@ export class StoreFile {
   #reopen() {
     // A store that was there is not made anew: that would hide its loss.
     const mode = this.#store_id === undefined ? 'rwc' : 'rw';
+    if (this.isFile && mode === 'rwc') makePrivate(this.#path);
     const database = new DatabaseSync(this.isFile ? urlOf(this.#path, mode) : this.#path, { timeout: 0 });
     try {
       prepare(database, this.#path);
@@ -223,4 +224,13 @@ const neverNotified = new Int32Array(new SharedArrayBuffer(4));
 
 function sleep(ms: number): void {
   Atomics.wait(neverNotified, 0, 0, ms);
+}
+
+/** Arguments are in it: a new file is its owner's alone, and -wal and -shm have the rights that it has. */
+function makePrivate(path: string): void {
+  try {
+    closeSync(openSync(path, 'a', 0o600));
+  } catch {
+    // SQLite says better what is wrong: it opens the file next.
+  }
 }
