@@ -18,6 +18,8 @@ import {
   openBench,
   openReader,
   openTestResults,
+  openTestSource,
+  queryOptions,
   report,
   stagingFiles,
   tablesIn,
@@ -112,6 +114,30 @@ test('a file deleted while a result is being loaded', async (t) => {
   });
   await assert.rejects(deleting, unavailable(/ended by SIGKILL/));
   assert.equal((await report(bench, 'job', numbers(4))).rows, 4);
+});
+
+test('a source in WAL mode where nothing can be made beside it says so', async (t) => {
+  closing(t, () => {});
+  const folder = mounted(t, 'size=4m');
+  if (folder === null) return;
+  const path = join(folder, 'ledger.db');
+  const db = new DatabaseSync(path);
+  db.exec('PRAGMA journal_mode = WAL; CREATE TABLE a (b); INSERT INTO a VALUES (1)');
+  db.close();
+  execFileSync('mount', ['-o', 'remount,ro', folder]);
+  const source = await openTestSource(t, path);
+  const refused = unavailable(
+    /^db "ledger": its file is in WAL mode, so .*let this server write to the folder/,
+  );
+  await assert.rejects(source.prepare('SELECT b FROM a', never()), refused);
+  await assert.rejects(source.query('SELECT b FROM a', [], queryOptions([{ encoding: 'rows' }])), refused);
+  // Out of WAL mode it is read where it is.
+  execFileSync('mount', ['-o', 'remount,rw', folder]);
+  const again = new DatabaseSync(path);
+  again.exec('PRAGMA journal_mode = DELETE');
+  again.close();
+  execFileSync('mount', ['-o', 'remount,ro', folder]);
+  assert.equal((await source.prepare('SELECT b FROM a', never())).columns.length, 1);
 });
 
 test('a results file in UTF-16, or of a newer program, is refused with what to do', async (t) => {

@@ -145,6 +145,16 @@ test('a view over a result table outlives a rerun', async (t) => {
   assert.equal(count(someone, 'theirs'), 0, 'emptying the old table fires nothing');
 });
 
+test('a result without columns is refused with the reason', async (t) => {
+  const { results } = await openBench(t);
+  const refused = {
+    code: 'query_failed',
+    message: /^results "reports" cannot hold the result: it has no columns, a SQLite table has at least one$/,
+  };
+  assert.throws(() => results.checkColumns([]), refused);
+  await assert.rejects(results.write(rowsOf([], [[], []]), writeOptions('job')), refused);
+});
+
 test('confirm is awaited before the table can be seen, and its refusal is final', async (t) => {
   const bench = await openBench(t);
   await report(bench, 'kept', SMALL);

@@ -165,6 +165,10 @@ test('a cluster: all keys are in one slot, and the store follows it to another n
     poll_ms: 200,
     command_timeout_ms: 5_000,
   };
+  await assert.rejects(open(t, { ...options, cluster: false }), {
+    code: 'store_unavailable',
+    message: /is a node of a cluster: set cluster = true/,
+  });
   const store = await open(t, options);
   const { hints } = listen(store);
   await store.ping();

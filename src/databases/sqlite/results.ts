@@ -84,6 +84,12 @@ export class SqliteResults implements ResultsBackend {
   }
 
   checkColumns(columns: readonly Column[]): void {
+    if (columns.length === 0) {
+      throw this.#error(
+        'query_failed',
+        'cannot hold the result: it has no columns, a SQLite table has at least one',
+      );
+    }
     if (columns.length <= MOST_COLUMNS) return;
     throw this.#error(
       'query_failed',

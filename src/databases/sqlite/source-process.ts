@@ -1,5 +1,5 @@
 /** The child process of a source: opens the database read-only for each request and runs one query. */
-import { existsSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { Argument, Column } from '../database.ts';
 import { DatabaseError, wrongCount } from '../errors.ts';
@@ -109,6 +109,8 @@ function connect(target: Target): DatabaseSync {
     });
     // Functions and virtual tables in the schema of a file from elsewhere get no say.
     db.exec('PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384');
+    // Opening has read nothing yet.
+    db.prepare('PRAGMA schema_version').get();
     return db;
   } catch (error) {
     db?.close();
@@ -119,8 +121,37 @@ function connect(target: Target): DatabaseSync {
         { cause: error, refused: true },
       );
     }
+    if (UNREADABLE_LOG.has(resultCode(error) ?? 0) && isWal(target.path)) {
+      throw new DatabaseError(
+        'unavailable',
+        `${database}: its file is in WAL mode, so a -wal and a -shm file must be beside it, and they can neither be opened nor made: let this server write to the folder, or take the file out of WAL mode (PRAGMA journal_mode = DELETE)`,
+        { cause: error, refused: true },
+      );
+    }
     throw error;
   }
+}
+
+/** What reading a database in WAL mode fails with where its log cannot be opened. */
+const UNREADABLE_LOG: ReadonlySet<number> = new Set([SQLITE.CANTOPEN, SQLITE.READONLY]);
+/** https://sqlite.org/fileformat2.html#file_format_version_numbers */
+const READ_VERSION_AT = 19;
+const WAL = 2;
+
+function isWal(path: string): boolean {
+  const version = Buffer.alloc(1);
+  let file: number;
+  try {
+    file = openSync(path, 'r');
+  } catch {
+    return false; // SQLite's own error says it.
+  }
+  try {
+    readSync(file, version, 0, 1, READ_VERSION_AT);
+  } finally {
+    closeSync(file);
+  }
+  return version[0] === WAL;
 }
 
 interface Query {

@@ -122,7 +122,7 @@ export class ScriptClient {
       return new ScriptClient(client, store, options, origin, events);
     } catch (error) {
       disconnect(client);
-      throw failure(error, where);
+      throw failure(error, where, client.isCluster);
     }
   }
 
@@ -244,7 +244,7 @@ export class ScriptClient {
     } catch (error) {
       const code = codeOf(error);
       if (code !== undefined && ELSEWHERE.has(code)) this.#client.disconnect(true);
-      throw failure(error, this.where);
+      throw failure(error, this.where, this.#client.isCluster);
     }
     const [verdict, clock, ...rest] = evaluated.reply;
     // The server read its clock in between. Never more than the truth: what is late for us must be late there.
@@ -377,6 +377,7 @@ async function opened(
         keepReason(error, keep);
         const code = codeOf(lost());
         if (code !== undefined && REFUSED.has(code)) throw lost();
+        if (code === 'MOVED' && !client.isCluster) throw lost();
         if (code !== undefined && ELSEWHERE.has(code)) client.disconnect(true);
         if (performance.now() > deadline) throw lost();
         await pause(20);

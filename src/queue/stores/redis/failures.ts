@@ -24,6 +24,15 @@ const CODES: Readonly<Record<string, string>> = {
 /** Codes after which another server may be the right one: connect anew. */
 export const ELSEWHERE: ReadonlySet<string> = new Set(['READONLY', 'MASTERDOWN']);
 
+/** Codes of a cluster's node: a client that knows of no cluster can do nothing about them. */
+export const OF_CLUSTER: ReadonlySet<string> = new Set([
+  'CLUSTERDOWN',
+  'TRYAGAIN',
+  'MOVED',
+  'ASK',
+  'CROSSSLOT',
+]);
+
 /** Codes that time does not mend. */
 export const REFUSED: ReadonlySet<string> = new Set(['NOAUTH', 'WRONGPASS', 'NOPERM']);
 
@@ -34,10 +43,16 @@ export function codeOf(error: unknown): string | undefined {
   return /(?:^|: -)([A-Z]+) /.exec(`${error.message} `)?.[1];
 }
 
-/** An error reply of Redis, or what became of the connection. Never with a password in it: none is sent on. */
-export function failure(error: unknown, where: string): Error {
+/**
+ * An error reply of Redis, or what became of the connection. Never with a password in it: none is sent on. `cluster`:
+ * whether it is taken for a cluster.
+ */
+export function failure(error: unknown, where: string, cluster = true): Error {
   if (error instanceof QueueError) return error;
   const code = codeOf(error);
+  if (!cluster && code !== undefined && OF_CLUSTER.has(code)) {
+    return StoreUnavailable(`Redis at ${where} is a node of a cluster: set cluster = true`, error);
+  }
   const known = code === undefined ? undefined : CODES[code];
   if (known !== undefined) return StoreUnavailable(`${known} (${where})`, error);
   if (error instanceof Error && error.name === 'ReplyError') {
