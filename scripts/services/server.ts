@@ -57,6 +57,11 @@ export class Server {
     return readFileSync(this.#place.certificates.ca, 'utf8');
   }
 
+  /** Where its configuration is. */
+  get folder(): string {
+    return this.#place.folder;
+  }
+
   /** What it has written to its log so far. */
   get log(): string {
     return readFileSync(this.#logFile, 'utf8');

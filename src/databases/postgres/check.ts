@@ -17,7 +17,7 @@ export function checkKind(sql: string, database: string, from = 0): void {
   const word = /^\w+/.exec(sql.slice(at))?.[0]?.toUpperCase() ?? sql.charAt(at);
   // What is empty is for the server to refuse.
   if (['SELECT', 'VALUES', 'TABLE', 'WITH', 'SHOW', 'EXPLAIN', '(', ''].includes(word)) return;
-  const message = `${database}: only ${READS} are run, not ${word}`;
+  const message = `${database}: only statements that read are run (${READS}), not ${word}`;
   throw new DatabaseError('invalid_statement', message, { position: positionAt(sql, at) });
 }
 

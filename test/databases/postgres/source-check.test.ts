@@ -46,7 +46,7 @@ const REFUSED: readonly (readonly [
   line: number | null,
   column: number | null,
 ])[] = [
-  ['INSERT INTO open VALUES (1) RETURNING id', /only SELECT, .* not INSERT/, 1, 1],
+  ['INSERT INTO open VALUES (1) RETURNING id', /only statements that read .* not INSERT/, 1, 1],
   ['-- first\n  UPDATE open SET id = 1 RETURNING id', /not UPDATE/, 2, 3],
   ['DELETE FROM open RETURNING id', /not DELETE/, 1, 1],
   ['WITH d AS (\n  DELETE FROM open RETURNING id)\nSELECT count(*) FROM d', /writes \(DELETE\)/, 2, 3],
