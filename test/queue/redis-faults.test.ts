@@ -5,15 +5,11 @@ import { type TestContext, test } from 'node:test';
 import { QueueError } from '../../src/queue/errors.ts';
 import type { Store } from '../../src/queue/store.ts';
 import { openRedisStore, type RedisStoreOptions } from '../../src/queue/stores/redis.ts';
-import { execute, freshDatabase, noPrivate, proxy, servers, startPrivate } from '../support/services.ts';
+import { execute, freshDatabase, proxy, startPrivate } from '../support/services.ts';
 import { until } from '../support/until.ts';
 import { listen, newJob, only, range } from './conformance/subject.ts';
-import { optionsOf } from './redis.ts';
+import { onOwn, onShared, optionsOf } from './redis.ts';
 
-const [server] = servers('redis');
-assert.ok(server);
-const shared = { skip: server.skip };
-const own = { skip: noPrivate('redis') };
 const KEPT = { appendonly: 'yes', appendfsync: 'always' };
 
 async function open(t: TestContext, options: RedisStoreOptions): Promise<Store> {
@@ -51,10 +47,9 @@ async function claim(store: Store, limit = 100) {
 
 const ids = async (store: Store) => (await store.pending('default', 1_000)).map(({ job_id }) => job_id);
 
-test(
+onShared(
   'a server that is not there, not Redis, or refuses the password is said to be so, without the password',
-  shared,
-  async (t) => {
+  async (t, server) => {
     const options = optionsOf(await freshDatabase(t, server));
     const odd = createServer((socket) => void socket.end('220 mail.example.com ESMTP\r\n'));
     odd.listen(0, '127.0.0.1');
@@ -97,7 +92,7 @@ test('options that cannot be are refused', async () => {
   }
 });
 
-test('stores of different prefixes in one database know nothing of each other', shared, async (t) => {
+onShared('stores of different prefixes in one database know nothing of each other', async (t, server) => {
   const options = optionsOf(await freshDatabase(t, server));
   const one = await open(t, options);
   const other = await open(t, { ...options, prefix: 'another one' });
@@ -110,7 +105,7 @@ test('stores of different prefixes in one database know nothing of each other', 
   assert.deepEqual(await ids(other), ['a']);
 });
 
-test('data of a newer version are refused, and left as they are', shared, async (t) => {
+onShared('data of a newer version are refused, and left as they are', async (t, server) => {
   const dsn = await freshDatabase(t, server);
   const store = await openRedisStore(optionsOf(dsn));
   await store.enqueue([newJob('a')]);
@@ -121,10 +116,9 @@ test('data of a newer version are refused, and left as they are', shared, async 
   assert.deepEqual(await ids(await open(t, optionsOf(dsn))), ['a']);
 });
 
-test(
+onShared(
   'texts that UTF-8 has no room for, huge numbers and all that JSON can hold come back as they were',
-  shared,
-  async (t) => {
+  async (t, server) => {
     const dsn = await freshDatabase(t, server);
     const store = await open(t, optionsOf(dsn));
     const halves = ['q\ud800', 'q\ud801', 'q\ufffd', 'q'];
@@ -176,8 +170,8 @@ test(
   },
 );
 
-test('what was accepted survives kill -9, and the store comes back by itself', own, async (t) => {
-  const redis = await startPrivate(t, 'redis', { settings: KEPT });
+onOwn('what was accepted survives kill -9, and the store comes back by itself', async (t, kind) => {
+  const redis = await startPrivate(t, kind, { settings: KEPT });
   const store = await open(t, optionsOf(redis.dsn));
   const heard = listen(store);
   await store.enqueue(range(20).map((job_id) => newJob(job_id)));
@@ -202,70 +196,76 @@ test('what was accepted survives kill -9, and the store comes back by itself', o
   await until('it hears of the job', () => heard.hints.some(({ type }) => type === 'ready'));
 });
 
-test('a server that does not answer: calls fail in time and are not carried out later', shared, async (t) => {
-  const dsn = await freshDatabase(t, server);
-  const direct = await open(t, optionsOf(dsn));
-  const line = await proxy(t, { port: Number(new URL(dsn).port) });
-  const options = { ...optionsOf(line.through(dsn)), command_timeout_ms: 2_000, poll_ms: 200 };
-  const store = await open(t, options);
-  const { hints } = listen(store);
-  await store.enqueue([newJob('before')]);
-  await store.ping();
-  line.freeze();
-  hints.length = 0;
-  const calls = [
-    store.enqueue([newJob('late')]),
-    claim(store),
-    store.get('before'),
-    store.enqueue([newJob('later')]),
-  ];
-  for (const call of calls) await isUnavailable(call, /no answer within 2000 ms/);
-  await isUnavailable(store.enqueue([newJob('too')]), /no answer|not connected/);
-  await until('it hints at what it may miss', () => hints.some(({ type }) => type === 'ready'));
-  line.thaw();
-  await back(() => store.ping());
-  // What was on its way has arrived by now, and was refused.
-  assert.deepEqual(await direct.states(['before', 'late', 'later', 'too']), ['PENDING', null, null, null]);
-  hints.length = 0;
-  await direct.enqueue([newJob('after')]);
-  await until('it hears again', () => hints.some(({ type }) => type === 'ready'));
-});
-
-test('connections that are cut: calls under way fail or are answered, and all goes on', shared, async (t) => {
-  const dsn = await freshDatabase(t, server);
-  const line = await proxy(t, { port: Number(new URL(dsn).port) });
-  const store = await open(t, optionsOf(line.through(dsn)));
-  const direct = await open(t, optionsOf(dsn));
-  for (let round = 0; round < 5; round += 1) {
-    const names = range(30, `job-${round}-`);
+onShared(
+  'a server that does not answer: calls fail in time and are not carried out later',
+  async (t, server) => {
+    const dsn = await freshDatabase(t, server);
+    const direct = await open(t, optionsOf(dsn));
+    const line = await proxy(t, { port: Number(new URL(dsn).port) });
+    const options = { ...optionsOf(line.through(dsn)), command_timeout_ms: 2_000, poll_ms: 200 };
+    const store = await open(t, options);
+    const { hints } = listen(store);
+    await store.enqueue([newJob('before')]);
+    await store.ping();
+    line.freeze();
+    hints.length = 0;
+    const calls = [
+      store.enqueue([newJob('late')]),
+      claim(store),
+      store.get('before'),
+      store.enqueue([newJob('later')]),
+    ];
+    for (const call of calls) await isUnavailable(call, /no answer within 2000 ms/);
+    await isUnavailable(store.enqueue([newJob('too')]), /no answer|not connected/);
+    await until('it hints at what it may miss', () => hints.some(({ type }) => type === 'ready'));
+    line.thaw();
     await back(() => store.ping());
-    const posts = names.map((job_id) => store.enqueue([newJob(job_id)]));
-    // In the midst of an answer, in the midst of a call.
-    if (round % 2 === 0) line.cutAfter('toClient', 40 * round);
-    else line.cutAfter('toServer', 900 * round);
-    const results = await Promise.allSettled(posts);
-    // Whoever was refused tries again: then the job is there, once.
-    for (const [index, result] of results.entries()) {
-      const job_id = names[index] ?? '';
-      if (result.status === 'fulfilled') continue;
-      assert.equal(result.reason.code, 'store_unavailable');
-      const again = await back(() =>
-        store.enqueue([newJob(job_id)]).catch((error: unknown) => {
-          if (!(error instanceof QueueError) || error.code !== 'job_active') throw error;
-          return 'active';
-        }),
-      );
-      assert.ok(again === 'active' || Array.isArray(again));
-    }
-    assert.ok(results.some(({ status }) => status === 'rejected'));
-    assert.deepEqual((await ids(direct)).sort(), names.sort());
-    for (const job of await claim(direct)) {
-      await direct.finish([{ lease: job.lease, outcome: { state: 'SUCCESS', result: null } }]);
-    }
-  }
-});
+    // What was on its way has arrived by now, and was refused.
+    assert.deepEqual(await direct.states(['before', 'late', 'later', 'too']), ['PENDING', null, null, null]);
+    hints.length = 0;
+    await direct.enqueue([newJob('after')]);
+    await until('it hears again', () => hints.some(({ type }) => type === 'ready'));
+  },
+);
 
-test('an end whose answer was lost is not said to be a lost lease', shared, async (t) => {
+onShared(
+  'connections that are cut: calls under way fail or are answered, and all goes on',
+  async (t, server) => {
+    const dsn = await freshDatabase(t, server);
+    const line = await proxy(t, { port: Number(new URL(dsn).port) });
+    const store = await open(t, optionsOf(line.through(dsn)));
+    const direct = await open(t, optionsOf(dsn));
+    for (let round = 0; round < 5; round += 1) {
+      const names = range(30, `job-${round}-`);
+      await back(() => store.ping());
+      const posts = names.map((job_id) => store.enqueue([newJob(job_id)]));
+      // In the midst of an answer, in the midst of a call.
+      if (round % 2 === 0) line.cutAfter('toClient', 40 * round);
+      else line.cutAfter('toServer', 900 * round);
+      const results = await Promise.allSettled(posts);
+      // Whoever was refused tries again: then the job is there, once.
+      for (const [index, result] of results.entries()) {
+        const job_id = names[index] ?? '';
+        if (result.status === 'fulfilled') continue;
+        assert.equal(result.reason.code, 'store_unavailable');
+        const again = await back(() =>
+          store.enqueue([newJob(job_id)]).catch((error: unknown) => {
+            if (!(error instanceof QueueError) || error.code !== 'job_active') throw error;
+            return 'active';
+          }),
+        );
+        assert.ok(again === 'active' || Array.isArray(again));
+      }
+      assert.ok(results.some(({ status }) => status === 'rejected'));
+      assert.deepEqual((await ids(direct)).sort(), names.sort());
+      for (const job of await claim(direct)) {
+        await direct.finish([{ lease: job.lease, outcome: { state: 'SUCCESS', result: null } }]);
+      }
+    }
+  },
+);
+
+onShared('an end whose answer was lost is not said to be a lost lease', async (t, server) => {
   const dsn = await freshDatabase(t, server);
   const line = await proxy(t, { port: Number(new URL(dsn).port) });
   const store = await open(t, optionsOf(line.through(dsn)));
@@ -277,8 +277,8 @@ test('an end whose answer was lost is not said to be a lost lease', shared, asyn
   await until('it is done', async () => (await direct.get('a')).state === 'SUCCESS');
 });
 
-test('a server that forgets its scripts is told them again', own, async (t) => {
-  const redis = await startPrivate(t, 'redis');
+onOwn('a server that forgets its scripts is told them again', async (t, kind) => {
+  const redis = await startPrivate(t, kind);
   const store = await open(t, optionsOf(redis.dsn));
   await store.enqueue([newJob('a')]);
   await execute(redis.dsn, 'SCRIPT FLUSH');
@@ -286,9 +286,9 @@ test('a server that forgets its scripts is told them again', own, async (t) => {
   assert.deepEqual(await ids(store), ['a', 'b']);
 });
 
-test('a replica takes no writes: the store is unavailable until it is the master again', own, async (t) => {
-  const redis = await startPrivate(t, 'redis');
-  const master = await startPrivate(t, 'redis');
+onOwn('a replica takes no writes: the store is unavailable until it is the master again', async (t, kind) => {
+  const redis = await startPrivate(t, kind);
+  const master = await startPrivate(t, kind);
   const store = await open(t, optionsOf(redis.dsn));
   await store.enqueue([newJob('a')]);
   const { password, port } = new URL(master.dsn);
@@ -307,11 +307,10 @@ test('a replica takes no writes: the store is unavailable until it is the master
   assert.deepEqual(await ids(store), ['a', 'b']);
 });
 
-test(
+onOwn(
   'a full memory: no new jobs, but those that are there run, and then there is room again',
-  own,
-  async (t) => {
-    const redis = await startPrivate(t, 'redis');
+  async (t, kind) => {
+    const redis = await startPrivate(t, kind);
     const store = await open(t, optionsOf(redis.dsn));
     const payload = 'x'.repeat(20_000);
     await store.enqueue(range(50).map((job_id) => newJob(job_id, { payload })));
@@ -341,11 +340,10 @@ test(
   },
 );
 
-test(
+onOwn(
   'a server that is loading its data is waited for at the start, and unavailable later',
-  own,
-  async (t) => {
-    const redis = await startPrivate(t, 'redis', { settings: { 'key-load-delay': '3000' } });
+  async (t, kind) => {
+    const redis = await startPrivate(t, kind, { settings: { 'key-load-delay': '3000' } });
     const store = await open(t, optionsOf(redis.dsn));
     await store.enqueue([newJob('a')]);
     for (let n = 0; n < 400; n += 1) await execute(redis.dsn, ['SET', `filler-${n}`, '']);
@@ -364,8 +362,8 @@ test(
   },
 );
 
-test('data that are gone or replaced are said to be so, and not written to', own, async (t) => {
-  const redis = await startPrivate(t, 'redis');
+onOwn('data that are gone or replaced are said to be so, and not written to', async (t, kind) => {
+  const redis = await startPrivate(t, kind);
   const options = optionsOf(redis.dsn);
   const store = await open(t, options);
   await store.enqueue([newJob('a')]);
@@ -379,11 +377,10 @@ test('data that are gone or replaced are said to be so, and not written to', own
   assert.deepEqual(await ids(fresh), []);
 });
 
-test(
+onOwn(
   'writes that a restart has lost are said to be lost, and their fences are not given out again',
-  own,
-  async (t) => {
-    const redis = await startPrivate(t, 'redis');
+  async (t, kind) => {
+    const redis = await startPrivate(t, kind);
     const said: string[] = [];
     const store = await open(t, { ...optionsOf(redis.dsn), onWarning: (message) => said.push(message) });
     await store.enqueue([newJob('kept')]);
@@ -408,8 +405,8 @@ test(
   },
 );
 
-test('settings that put jobs at risk are said at the start', own, async (t) => {
-  const redis = await startPrivate(t, 'redis');
+onOwn('settings that put jobs at risk are said at the start', async (t, kind) => {
+  const redis = await startPrivate(t, kind);
   const warned = async (...settings: readonly (readonly [string, string])[]) => {
     for (const [name, value] of settings) await execute(redis.dsn, ['CONFIG', 'SET', name, value]);
     const said: string[] = [];
@@ -432,8 +429,8 @@ test('settings that put jobs at risk are said at the start', own, async (t) => {
   assert.match(only(said), /CONFIG GET/);
 });
 
-test('when the store is closed no connection is left', own, async (t) => {
-  const redis = await startPrivate(t, 'redis');
+onOwn('when the store is closed no connection is left', async (t, kind) => {
+  const redis = await startPrivate(t, kind);
   const connections = async () => {
     const [[list] = []] = await execute(redis.dsn, 'CLIENT LIST');
     return String(list)

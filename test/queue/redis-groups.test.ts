@@ -1,24 +1,20 @@
 /** Large groups in the Redis store, which cancels and purges them in steps. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
-import { servers } from '../support/services.ts';
+import type { TestContext } from 'node:test';
+import type { Service } from '../support/services.ts';
 import { ids, range, rejects, Subject } from './conformance/subject.ts';
-import { open } from './redis.ts';
+import { onShared, open } from './redis.ts';
 
-const [server] = servers('redis');
-assert.ok(server);
-const shared = { skip: server.skip };
 /** More than two steps. */
 const SIZE = 1_203;
 const NAMES = range(SIZE);
 
-async function opened(t: TestContext): Promise<Subject> {
-  assert.ok(server);
+async function opened(t: TestContext, server: Service): Promise<Subject> {
   return new Subject(await open(t, server));
 }
 
-test('a large group is cancelled whole, also where its jobs are claimed meanwhile', shared, async (t) => {
-  const s = await opened(t);
+onShared('a large group is cancelled whole, also where its jobs are claimed meanwhile', async (t, server) => {
+  const s = await opened(t, server);
   const other = await s.connect();
   await s.postAll(NAMES, { group_id: 'g', concurrency: 50 });
   const before = await s.claim(20);
@@ -47,8 +43,8 @@ test('a large group is cancelled whole, also where its jobs are claimed meanwhil
   await rejects(s.store.cancelGroup('g'), 'group_finished');
 });
 
-test('of a large group that is cancelled no child runs because its parent was', shared, async (t) => {
-  const s = await opened(t);
+onShared('of a large group that is cancelled no child runs because its parent was', async (t, server) => {
+  const s = await opened(t, server);
   const jobs = NAMES.map((job_id, n) => {
     return n === 0 ? { job_id } : { job_id, after: [{ job_id: `job-${n - 1}`, on_failure: 'run' as const }] };
   });
@@ -64,8 +60,8 @@ test('of a large group that is cancelled no child runs because its parent was', 
   assert.deepEqual(await s.claimIds(), []);
 });
 
-test('a large group is purged with all of its runs, and its id is free again', shared, async (t) => {
-  const s = await opened(t);
+onShared('a large group is purged with all of its runs, and its id is free again', async (t, server) => {
+  const s = await opened(t, server);
   await s.postAll(NAMES, { group_id: 'g' });
   await s.store.cancelGroup('g');
   await s.postAll(

@@ -1,16 +1,16 @@
 /** What holds when replicas have to have a change (`min_replicas`), and what goes on without them. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import type { ServerName } from '../../scripts/services/engine.ts';
 import { QueueError, type QueueErrorCode } from '../../src/queue/errors.ts';
 import { Worker, type WorkerEvent } from '../../src/queue/index.ts';
 import type { Lease, Store } from '../../src/queue/store.ts';
 import { openRedisStore, type RedisStoreOptions } from '../../src/queue/stores/redis.ts';
-import { execute, noPrivate, type PrivateServer, startPrivate } from '../support/services.ts';
+import { execute, type PrivateServer, startPrivate } from '../support/services.ts';
 import { until } from '../support/until.ts';
 import { ids, newJob, only, range } from './conformance/subject.ts';
-import { optionsOf } from './redis.ts';
+import { onOwn, optionsOf } from './redis.ts';
 
-const own = { skip: noPrivate('redis') };
 const LEASE_MS = 60_000;
 const success = (lease: Lease) => [{ lease, outcome: { state: 'SUCCESS' as const, result: 'done' } }];
 
@@ -22,9 +22,9 @@ interface Pair {
   readonly open: (options?: Partial<RedisStoreOptions>) => Promise<Store>;
 }
 
-async function setup(t: TestContext): Promise<Pair> {
-  const redis = await startPrivate(t, 'redis');
-  const replica = await startPrivate(t, 'redis');
+async function setup(t: TestContext, kind: ServerName): Promise<Pair> {
+  const redis = await startPrivate(t, kind);
+  const replica = await startPrivate(t, kind);
   const open = async (options: Partial<RedisStoreOptions> = {}) => {
     const store = await openRedisStore({
       ...optionsOf(redis.dsn),
@@ -63,8 +63,8 @@ async function follow(replica: PrivateServer, master: PrivateServer): Promise<vo
   });
 }
 
-test('a change is only accepted with as many replicas as it asks for', own, async (t) => {
-  const { redis, replica, store } = await setup(t);
+onOwn('a change is only accepted with as many replicas as it asks for', async (t, kind) => {
+  const { redis, replica, store } = await setup(t, kind);
   await refused(store.enqueue([newJob('a')]), 'store_unavailable');
   await refused(store.ping(), 'store_unavailable');
   await follow(replica, redis);
@@ -76,8 +76,8 @@ test('a change is only accepted with as many replicas as it asks for', own, asyn
   assert.deepEqual(ids(await store.pending('default', 10)), ['a', 'b', 'c']);
 });
 
-test('whoever asks again hears of what was done only when the replicas have it', own, async (t) => {
-  const { redis, replica, store, open } = await setup(t);
+onOwn('whoever asks again hears of what was done only when the replicas have it', async (t, kind) => {
+  const { redis, replica, store, open } = await setup(t, kind);
   await follow(replica, redis);
   await store.enqueue([newJob('ends')]);
   const { lease } = only((await claim(store)).jobs);
@@ -101,8 +101,8 @@ test('whoever asks again hears of what was done only when the replicas have it',
   assert.deepEqual([state, fence, result], ['SUCCESS', lease.fence, 'done']);
 });
 
-test('claims, renewals and reads need no replica, whatever shares their way', own, async (t) => {
-  const { redis, replica, store, open } = await setup(t);
+onOwn('claims, renewals and reads need no replica, whatever shares their way', async (t, kind) => {
+  const { redis, replica, store, open } = await setup(t, kind);
   await follow(replica, redis);
   await store.enqueue(range(4).map((id) => newJob(id)));
   const first = only((await claim(store, 1)).jobs);
@@ -128,11 +128,10 @@ test('claims, renewals and reads need no replica, whatever shares their way', ow
   assert.equal(await store.prune({ jobs_ms: LEASE_MS, groups_ms: LEASE_MS }), 0);
 });
 
-test(
+onOwn(
   'while replicas are away a worker begins each job once, and ends it when they are back',
-  own,
-  async (t) => {
-    const { redis, replica, store } = await setup(t);
+  async (t, kind) => {
+    const { redis, replica, store } = await setup(t, kind);
     await follow(replica, redis);
     const names = range(12);
     await store.enqueue(names.map((id) => newJob(id)));

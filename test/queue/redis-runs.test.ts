@@ -1,14 +1,9 @@
 /** Calls that share a run of the script, where plain jobs have a shorter way than others. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import type { Job } from '../../src/queue/store.ts';
-import { servers } from '../support/services.ts';
 import { ids, newJob, only, range, rejects } from './conformance/subject.ts';
-import { open } from './redis.ts';
+import { onShared, open } from './redis.ts';
 
-const [server] = servers('redis');
-assert.ok(server);
-const shared = { skip: server.skip };
 const LEASE_MS = 60_000;
 const SUCCESS = { state: 'SUCCESS', result: { done: true } } as const;
 
@@ -16,7 +11,7 @@ function request(limit: number, ...queues: readonly string[]) {
   return { worker: 'w', queues: queues.map((queue) => ({ queue, limit })), limit, lease_ms: LEASE_MS };
 }
 
-test('posts made at once are carried out in the order made, whatever they post', shared, async (t) => {
+onShared('posts made at once are carried out in the order made, whatever they post', async (t, server) => {
   const { store } = await open(t, server);
   const big = 'x'.repeat(5_000);
   const posts = range(1_000).map((job_id, index) => {
@@ -38,28 +33,31 @@ test('posts made at once are carried out in the order made, whatever they post',
   assert.deepEqual(ids((await store.claim(request(2_000, 'default'))).jobs).sort(), waiting.sort());
 });
 
-test('of posts of one id at once the first is accepted, of a batch all jobs or none', shared, async (t) => {
-  const { store } = await open(t, server);
-  const results = await Promise.allSettled([
-    store.enqueue([newJob('a')]),
-    store.enqueue([newJob('b'), newJob('a')]),
-    store.enqueue([newJob('c'), newJob('b')]),
-    store.enqueue([newJob('c')]),
-    store.enqueue([newJob('d')]),
-  ]);
-  assert.deepEqual(
-    results.map(({ status }) => status),
-    ['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled'],
-  );
-  await rejects(store.enqueue([newJob('d')]), 'job_active');
-  assert.deepEqual(ids(await store.pending('default', 10)), ['a', 'c', 'b', 'd']);
-  assert.deepEqual(
-    (await store.stats()).map(({ counts }) => counts.PENDING),
-    [4],
-  );
-});
+onShared(
+  'of posts of one id at once the first is accepted, of a batch all jobs or none',
+  async (t, server) => {
+    const { store } = await open(t, server);
+    const results = await Promise.allSettled([
+      store.enqueue([newJob('a')]),
+      store.enqueue([newJob('b'), newJob('a')]),
+      store.enqueue([newJob('c'), newJob('b')]),
+      store.enqueue([newJob('c')]),
+      store.enqueue([newJob('d')]),
+    ]);
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled'],
+    );
+    await rejects(store.enqueue([newJob('d')]), 'job_active');
+    assert.deepEqual(ids(await store.pending('default', 10)), ['a', 'c', 'b', 'd']);
+    assert.deepEqual(
+      (await store.stats()).map(({ counts }) => counts.PENDING),
+      [4],
+    );
+  },
+);
 
-test('an id that is free again is used again among new ones', shared, async (t) => {
+onShared('an id that is free again is used again among new ones', async (t, server) => {
   const { store } = await open(t, server);
   await store.enqueue([newJob('again')]);
   const { lease, seq } = only((await store.claim(request(1, 'default'))).jobs);
@@ -82,7 +80,7 @@ test('an id that is free again is used again among new ones', shared, async (t) 
   assert.deepEqual(ids((await store.list({}, 10)).items), ['two', 'one']);
 });
 
-test('ends, posts and claims made at once see what those before them did', shared, async (t) => {
+onShared('ends, posts and claims made at once see what those before them did', async (t, server) => {
   const { store } = await open(t, server);
   await store.enqueue([
     newJob('a'),
@@ -120,10 +118,9 @@ test('ends, posts and claims made at once see what those before them did', share
   assert.deepEqual(held.sort(), ['c', 'child']);
 });
 
-test(
+onShared(
   'a claim says when the next job falls due, behind what it takes and what it leaves',
-  shared,
-  async (t) => {
+  async (t, server) => {
     const { store, advance } = await open(t, server);
     const [now] = await store.enqueue([newJob('now'), newJob('low', { priority: -1 })]);
     assert.ok(now);

@@ -1,15 +1,12 @@
 /** What the Redis store does where many slots become free at once: more than it brings back into play. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import type { ClaimedJob, NewJob } from '../../src/queue/store.ts';
-import { servers } from '../support/services.ts';
+import type { Service } from '../support/services.ts';
 import { type Run, Simulation } from './conformance/simulation.ts';
 import { ids, newJob, range, Subject } from './conformance/subject.ts';
-import { open } from './redis.ts';
+import { onShared, open } from './redis.ts';
 
-const [server] = servers('redis');
-assert.ok(server);
-const shared = { skip: server.skip };
 const QUEUES = ['p', 'q'];
 
 /** A store beside the simulation: whatever is done to both must hand out the same. */
@@ -86,58 +83,61 @@ class Both {
   }
 }
 
-async function opened(t: TestContext): Promise<Both> {
-  assert.ok(server);
+async function opened(t: TestContext, server: Service): Promise<Both> {
   return new Both(new Subject(await open(t, server)));
 }
 
-test('of hundreds that wait for a limit the next in order is always the next to run', shared, async (t) => {
-  const both = await opened(t);
-  await both.limit('l', 1);
-  const jobs = range(600).map((job_id, n) => {
-    return newJob(job_id, {
-      queue: QUEUES[n % 2] ?? '',
-      limit: 'l',
-      key: `key-${n % 400}`,
-      priority: n % 7 === 0 ? 1 : 0,
+onShared(
+  'of hundreds that wait for a limit the next in order is always the next to run',
+  async (t, server) => {
+    const both = await opened(t, server);
+    await both.limit('l', 1);
+    const jobs = range(600).map((job_id, n) => {
+      return newJob(job_id, {
+        queue: QUEUES[n % 2] ?? '',
+        limit: 'l',
+        key: `key-${n % 400}`,
+        priority: n % 7 === 0 ? 1 : 0,
+      });
     });
-  });
-  await both.post(jobs);
-  assert.equal(await both.claim(10), 1);
-  await both.limit('l', null);
-  await both.post(range(5, 'late-').map((job_id) => newJob(job_id, { queue: 'p', limit: 'l', key: job_id })));
-  await both.post([newJob('urgent', { queue: 'q', limit: 'l', key: 'urgent', priority: 9 })]);
-  for (let n = 0; n < 6; n += 1) {
-    assert.equal(await both.claim(23), 23);
-    assert.equal(await both.claim(7, ['q']), 7);
-    await both.end(20);
-  }
-  // Of those in play, and of those that are not.
-  const waiting = await both.s.pendingIds('p');
-  for (const id of [0, 1, 5, 120, 121].map((n) => waiting[n])) await both.cancel(id ?? '');
-  assert.equal(await both.claim(11, ['p']), 11);
-  await both.limit('l', 3);
-  assert.equal(await both.claim(100), 0);
-  await both.end(200);
-  assert.equal(await both.claim(100), 3);
-  await both.limit('l', 203);
-  assert.equal(await both.claim(50, ['p']), 50);
-  await both.post([newJob('again', { queue: 'q', limit: 'l', key: 'key-2' })]);
-  assert.equal(await both.claim(200), 150);
-  assert.equal(await both.claim(1), 0);
-  await both.limit('l', null);
-  while ((await both.claim(40)) > 0) await both.end(30);
-  await both.end(1_000);
-  assert.deepEqual(await both.s.store.limits(['l']), [
-    { limit: 'l', concurrency: null, running: 0, waiting: 0 },
-  ]);
-});
+    await both.post(jobs);
+    assert.equal(await both.claim(10), 1);
+    await both.limit('l', null);
+    await both.post(
+      range(5, 'late-').map((job_id) => newJob(job_id, { queue: 'p', limit: 'l', key: job_id })),
+    );
+    await both.post([newJob('urgent', { queue: 'q', limit: 'l', key: 'urgent', priority: 9 })]);
+    for (let n = 0; n < 6; n += 1) {
+      assert.equal(await both.claim(23), 23);
+      assert.equal(await both.claim(7, ['q']), 7);
+      await both.end(20);
+    }
+    // Of those in play, and of those that are not.
+    const waiting = await both.s.pendingIds('p');
+    for (const id of [0, 1, 5, 120, 121].map((n) => waiting[n])) await both.cancel(id ?? '');
+    assert.equal(await both.claim(11, ['p']), 11);
+    await both.limit('l', 3);
+    assert.equal(await both.claim(100), 0);
+    await both.end(200);
+    assert.equal(await both.claim(100), 3);
+    await both.limit('l', 203);
+    assert.equal(await both.claim(50, ['p']), 50);
+    await both.post([newJob('again', { queue: 'q', limit: 'l', key: 'key-2' })]);
+    assert.equal(await both.claim(200), 150);
+    assert.equal(await both.claim(1), 0);
+    await both.limit('l', null);
+    while ((await both.claim(40)) > 0) await both.end(30);
+    await both.end(1_000);
+    assert.deepEqual(await both.s.store.limits(['l']), [
+      { limit: 'l', concurrency: null, running: 0, waiting: 0 },
+    ]);
+  },
+);
 
-test(
+onShared(
   'those that another pool holds up keep nobody from the slots of a limit that was lifted',
-  shared,
-  async (t) => {
-    const both = await opened(t);
+  async (t, server) => {
+    const both = await opened(t, server);
     await both.limit('first', 1);
     await both.limit('second', 1);
     const busy = range(300, 'busy-').map((job_id, n) => {

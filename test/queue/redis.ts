@@ -1,7 +1,8 @@
-import type { TestContext } from 'node:test';
+import { type TestContext, test } from 'node:test';
+import type { ServerName } from '../../scripts/services/engine.ts';
 import type { Store } from '../../src/queue/store.ts';
 import { openRedisStore, type RedisStoreOptions } from '../../src/queue/stores/redis.ts';
-import { freshDatabase, type Service } from '../support/services.ts';
+import { freshDatabase, noPrivate, privateNames, type Service, servers } from '../support/services.ts';
 import type { Opened } from './conformance.ts';
 
 /** How to reach the server and database that a DSN names. */
@@ -31,4 +32,18 @@ export async function open(t: TestContext, server: Service): Promise<Opened> {
       offset += ms;
     },
   };
+}
+
+/** A test on each of the servers that tests share: Redis, and what else speaks as it does. */
+export function onShared(name: string, run: (t: TestContext, server: Service) => Promise<void>): void {
+  for (const server of servers('redis')) {
+    test(`${server.name}: ${name}`, { skip: server.skip }, (t) => run(t, server));
+  }
+}
+
+/** A test on each kind of server that it can start for itself. */
+export function onOwn(name: string, run: (t: TestContext, kind: ServerName) => Promise<void>): void {
+  for (const kind of privateNames('redis')) {
+    test(`${kind}: ${name}`, { skip: noPrivate(kind) }, (t) => run(t, kind));
+  }
 }

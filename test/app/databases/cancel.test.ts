@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { suite, type TestContext, test } from 'node:test';
 import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
-import { freshDatabase, runningQueries, type Service } from '../../support/services.ts';
+import { freshDatabase, runningQueries, type Service, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import {
   at,
@@ -12,6 +12,7 @@ import {
   launch,
   loading,
   onlyTables,
+  PAIRS,
   type ReportView,
   resultsServer,
   SECRET,
@@ -22,12 +23,6 @@ import {
 
 /** Far above what it takes, far below what the queries would take. */
 const SOON_MS = 20_000;
-
-const PAIRS: readonly (readonly [Service, Service])[] = [
-  [service('postgres-18'), service('mariadb')],
-  [service('mariadb'), service('postgres-15')],
-  [service('clickhouse'), service('postgres-15')],
-];
 
 async function open(t: TestContext, source: Service, backend: Service) {
   assert.ok(source.engine !== 'redis');
@@ -107,7 +102,7 @@ suite('cancels and timeouts', { concurrency: 2 }, () => {
     });
   }
 
-  for (const backend of [service('postgres-15'), service('mariadb')]) {
+  for (const backend of [service('postgres-15'), ...servers('mysql')]) {
     const source = service('postgres-18');
     const name = `DELETE ends a report that waits for a reader of its table on ${backend.name}`;
     test(name, { skip: skipOf(source, backend) }, async (t) => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { pause } from '../../support/pause.ts';
-import { execute, freshDatabase, runningQueries } from '../../support/services.ts';
+import { execute, freshDatabase, runningQueries, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import {
   at,
@@ -22,8 +22,8 @@ import {
 } from './support.ts';
 
 const PAIRS = [
-  [service('postgres-18'), service('mariadb'), 'postgres'],
-  [service('mariadb'), service('postgres-15'), 'mysql'],
+  [service('postgres-18'), service('mysql'), 'postgres'],
+  ...servers('mysql').map((server) => [server, service('postgres-15'), 'mysql'] as const),
 ] as const;
 
 /** Begins to wait at once. */

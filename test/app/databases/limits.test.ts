@@ -1,15 +1,9 @@
 /** Limits of results, and the end of their tables, between real databases. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { freshDatabase, runningQueries, type Service } from '../../support/services.ts';
+import { freshDatabase, runningQueries, servers } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
-import { at, DIALECTS, launch, onlyTables, resultsServer, service, setup, skipOf } from './support.ts';
-
-const PAIRS: readonly (readonly [Service, Service])[] = [
-  [service('postgres-18'), service('mariadb')],
-  [service('mariadb'), service('postgres-15')],
-  [service('clickhouse'), service('mariadb')],
-];
+import { at, DIALECTS, launch, onlyTables, PAIRS, resultsServer, service, setup, skipOf } from './support.ts';
 
 /** A query with so many columns. */
 function wide(columns: number): string {
@@ -67,7 +61,7 @@ ${wide(most + 1)}`,
     });
   }
 
-  for (const backend of [service('postgres-15'), service('mariadb')]) {
+  for (const backend of [service('postgres-15'), ...servers('mysql')]) {
     const source = service('postgres-18');
     const name = `tables on ${backend.name} expire, and go when their job is purged`;
     test(name, { skip: skipOf(source, backend) }, async (t) => {

@@ -7,6 +7,7 @@ import {
   freshDatabase,
   noPrivate,
   type PrivateServer,
+  privateNames,
   runningQueries,
   setReadOnly,
   startPrivate,
@@ -31,7 +32,8 @@ import {
 } from './support.ts';
 
 const source = service('postgres-18');
-const BACKENDS = ['postgres-15', 'mariadb'] as const;
+const MYSQLS = privateNames('mysql');
+const BACKENDS = ['postgres-15', ...MYSQLS] as const;
 
 async function open(t: TestContext, backend: PrivateServer, settings: Settings = {}, dsn = backend.dsn) {
   const source_dsn = await freshDatabase(t, source);
@@ -66,13 +68,13 @@ async function isBack(server: WatchedServer): Promise<void> {
 
 /** Refuses what writes, or takes it again. */
 async function readOnly(server: PrivateServer, on: boolean): Promise<void> {
-  if (server.engine.name !== 'mariadb') return setReadOnly(server, on);
+  if (!MYSQLS.includes(server.engine.name)) return setReadOnly(server, on);
   await execute(server.dsn, `SET GLOBAL read_only = ${on ? 'ON' : 'OFF'}`);
 }
 
-/** The DSN of a user that a read-only server refuses: an administrator may always write to MariaDB. */
+/** The DSN of a user that a read-only server refuses: an administrator may always write to MySQL. */
 async function plainUser(server: PrivateServer): Promise<string> {
-  if (server.engine.name !== 'mariadb') return server.dsn;
+  if (!MYSQLS.includes(server.engine.name)) return server.dsn;
   const url = new URL(server.dsn);
   await execute(server.dsn, `CREATE USER plain@'%' IDENTIFIED BY '${url.password}'`);
   await execute(server.dsn, `GRANT ALL ON ${url.pathname.slice(1)}.* TO plain@'%'`);
@@ -169,14 +171,14 @@ suite('a results server', { concurrency: 2 }, () => {
     });
 
     test(`${name} whose disk is full`, { skip }, async (t) => {
-      const folder = mounted(t, name === 'mariadb' ? 'size=160m' : 'size=120m');
+      const folder = mounted(t, MYSQLS.includes(name) ? 'size=180m' : 'size=120m');
       if (folder === null) return;
       const backend = await startPrivate(t, name, { dataFolder: folder });
       // A Postgres whose write-ahead log finds no room ends; what is unlogged meets a full disk alone.
       const { source_dsn, results, server } = await open(
         t,
         backend,
-        name === 'mariadb' ? {} : { unlogged: true },
+        MYSQLS.includes(name) ? {} : { unlogged: true },
       );
       const full = await server.finished(await server.post('flood', { job_id: 'full', retries: 1 }));
       assert.equal(full.state, 'FAILURE');

@@ -1,19 +1,9 @@
 /** Arguments and passwords stay out of errors, answers and the log. Every server of these tests is watched for that. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { freshDatabase, type Service } from '../../support/services.ts';
+import { freshDatabase } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
-import {
-  at,
-  eventsOf,
-  launch,
-  onlyTables,
-  resultsServer,
-  SECRET,
-  service,
-  setup,
-  skipOf,
-} from './support.ts';
+import { at, eventsOf, launch, onlyTables, PAIRS, resultsServer, SECRET, setup, skipOf } from './support.ts';
 
 /** Queries that fail because of the argument's value, in ways in which servers quote it. */
 const FAILING: Readonly<Record<string, readonly string[]>> = {
@@ -46,12 +36,6 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   'SELECT 1 AS n WHERE ? REGEXP ?': [SECRET, `${SECRET}(`],
   'SELECT 1 AS n WHERE match(?, ?)': [SECRET, `${SECRET}(`],
 };
-
-const PAIRS: readonly (readonly [Service, Service])[] = [
-  [service('postgres-18'), service('mariadb')],
-  [service('mariadb'), service('postgres-15')],
-  [service('clickhouse'), service('postgres-15')],
-];
 
 suite('secrets', { concurrency: 2 }, () => {
   for (const [source, backend] of PAIRS) {

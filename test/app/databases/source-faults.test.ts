@@ -1,7 +1,7 @@
 /** A source that is killed, restarted or silent while the server and its other parts live on. */
 import assert from 'node:assert/strict';
 import { suite, type TestContext, test } from 'node:test';
-import { freshDatabase, noPrivate, startPrivate } from '../../support/services.ts';
+import { freshDatabase, noPrivate, privateNames, startPrivate } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import {
   at,
@@ -21,10 +21,12 @@ import {
 } from './support.ts';
 
 const CASES = [
-  { name: 'postgres-15', engine: 'postgres', backend: service('mariadb') },
-  { name: 'mariadb', engine: 'mysql', backend: service('postgres-15') },
-  { name: 'clickhouse', engine: 'clickhouse', backend: service('postgres-15') },
-] as const;
+  { name: 'postgres-15', engine: 'postgres', backend: service('mysql') } as const,
+  ...privateNames('mysql').map(
+    (name) => ({ name, engine: 'mysql', backend: service('postgres-15') }) as const,
+  ),
+  { name: 'clickhouse', engine: 'clickhouse', backend: service('postgres-15') } as const,
+];
 
 async function open(t: TestContext, { name, engine, backend }: (typeof CASES)[number]) {
   const source = await startPrivate(t, name);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { suite, type TestContext, test } from 'node:test';
 import { tempFolder } from '../../support/folder.ts';
-import { databaseOf, execute, freshDatabase, proxy } from '../../support/services.ts';
+import { databaseOf, execute, freshDatabase, proxy, servers } from '../../support/services.ts';
 import {
   at,
   eventsOf,
@@ -137,7 +137,7 @@ suite('the start', { concurrency: 2 }, () => {
     assert.equal(await running.stop(), 0);
   });
 
-  for (const server of [service('postgres-18'), service('mariadb'), service('clickhouse')]) {
+  for (const server of [service('postgres-18'), ...servers('mysql'), service('clickhouse')]) {
     test(`with a password or a database that ${server.name} does not know`, {
       skip: server.skip,
     }, async (t) => {

@@ -9,7 +9,7 @@ import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 import { tempFolder } from '../../support/folder.ts';
 import { type Answer, type JobView, TestServer } from '../../support/server.ts';
-import { execute, SERVERS, type Service } from '../../support/services.ts';
+import { execute, SERVERS, type Service, servers } from '../../support/services.ts';
 import type { Row } from '../../support/sql.ts';
 import { until } from '../../support/until.ts';
 
@@ -21,6 +21,15 @@ export function service(name: Service['name']): Service {
   assert.ok(found !== undefined, `${name} is not one of the test servers`);
   return found;
 }
+
+/** Sources with backends: each MySQL with a Postgres, both ways, and ClickHouse. */
+export const PAIRS: readonly (readonly [Service, Service])[] = [
+  ...servers('mysql').flatMap((server) => [
+    [service('postgres-18'), server] as const,
+    [server, service('postgres-15')] as const,
+  ]),
+  [service('clickhouse'), service('postgres-15')],
+];
 
 /** One reason to skip a test that needs all of these, or false. */
 export function skipOf(...needed: readonly { readonly skip: string | false }[]): string | false {
@@ -187,10 +196,11 @@ export const DIALECTS: Readonly<Record<'postgres' | 'mysql', Dialect>> & {
   mysql: {
     parameter: () => '?',
     hang: 'SELECT SLEEP(600) AS hang',
-    flood: "SELECT seq AS n, REPEAT('x', 200) AS note FROM seq_1_to_1000000000",
-    gated: `SELECT seq AS n, CONCAT('note ', seq) AS note,
-      IF(seq > ${BEFORE_GATE}, GET_LOCK(DATABASE(), 600) + RELEASE_LOCK(DATABASE()), NULL) AS gate
-      FROM seq_1_to_${BEFORE_GATE + 1}`,
+    flood: `SELECT a.n * 30000 + b.n AS n, REPEAT('x', 200) AS note
+      FROM ${numbers(30_000)} AS a, ${numbers(30_000)} AS b`,
+    gated: `SELECT n, CONCAT('note ', n) AS note,
+      IF(n > ${BEFORE_GATE}, GET_LOCK(DATABASE(), 600) + RELEASE_LOCK(DATABASE()), NULL) AS gate
+      FROM ${numbers(BEFORE_GATE + 1)} AS numbers`,
   },
   clickhouse: {
     parameter: () => '?',
@@ -198,6 +208,11 @@ export const DIALECTS: Readonly<Record<'postgres' | 'mysql', Dialect>> & {
     flood: `SELECT number AS n, '${'x'.repeat(200)}' AS note FROM system.numbers`,
   },
 };
+
+/** A table of the numbers from 1 on, as MySQL and MariaDB have it alike: without sequences, and without recursion. */
+function numbers(count: number): string {
+  return `JSON_TABLE(CONCAT('[0', REPEAT(',0', ${count - 1}), ']'), '$[*]' COLUMNS (n FOR ORDINALITY))`;
+}
 
 /** Closes the gate of a source's gated queries; the answer opens it. It opens after the test, too. */
 export async function closeGate(t: TestContext, dsn: string): Promise<() => Promise<void>> {

@@ -151,7 +151,7 @@ for (const server of servers('mysql')) {
             'DATE',
             'BOOLEAN',
             'LONGTEXT',
-            server.name === 'mariadb' ? 'JSON' : 'LONGTEXT',
+            server.name.startsWith('mariadb') ? 'JSON' : 'LONGTEXT',
             'LONGBLOB',
             'LONGTEXT',
           ],
@@ -185,7 +185,7 @@ for (const server of servers('mysql')) {
         [column('v', 'TIMESTAMP'), '2024-02-30 00:00:00'],
         [column('v', 'TIMESTAMPTZ'), '12024-01-01 00:00:00+00'],
         [column('o\'d`d " v', 'TIMESTAMPTZ'), '0044-03-15 00:00:00+00 BC'],
-        ...(server.name === 'mariadb' ? [[column('v', 'JSON'), '{"secret'] as const] : []),
+        ...(server.name.startsWith('mariadb') ? [[column('v', 'JSON'), '{"secret'] as const] : []),
       ];
       for (const [kind, value] of bad) {
         const lines = `1\t\\N\n2\t${value}\n3\t\\N\n`;
