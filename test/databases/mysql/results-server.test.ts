@@ -4,8 +4,14 @@ import { after, before, suite, test } from 'node:test';
 import type { Chunk, ResultSet } from '../../../src/databases/database.ts';
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { mounted } from '../../support/mount.ts';
-import { noPrivate, type PrivateServer, startPrivate } from '../../support/private-server.ts';
-import { databaseOf, execute } from '../../support/services.ts';
+import {
+  databaseOf,
+  execute,
+  noPrivate,
+  type PrivateServer,
+  privateNames,
+  startPrivate,
+} from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import { never, writeOptions } from '../support.ts';
 import {
@@ -35,7 +41,7 @@ function wide(): { readonly source: ResultSet; readonly reached: Promise<void> }
   };
 }
 
-for (const name of ['mariadb', 'mysql'] as const) {
+for (const name of privateNames('mysql')) {
   suite(`a results server of ${name} by itself`, { skip: noPrivate(name) }, () => {
     let server: PrivateServer;
     let ended: (() => void | Promise<void>)[] = [];
@@ -188,7 +194,7 @@ for (const name of ['mariadb', 'mysql'] as const) {
 
     test('a server that demands primary keys', async (t) => {
       const dsn = await database('demanding');
-      const demand = name === 'mariadb' ? 'innodb_force_primary_key' : 'sql_require_primary_key';
+      const demand = name === 'mysql' ? 'sql_require_primary_key' : 'innodb_force_primary_key';
       await execute(server.dsn, `SET GLOBAL ${demand} = ON`);
       const results = await openResults(t, dsn);
       await results.write(numbers(2_000), writeOptions('a'));
@@ -249,27 +255,25 @@ for (const name of ['mariadb', 'mysql'] as const) {
       assert.equal((await results.write(numbers(5), writeOptions('a'))).rows, 5);
     });
 
-    // An empty MySQL needs most of what a MariaDB fills.
-    if (name === 'mariadb')
-      test('a server with no room left', async (t) => {
-        const folder = mounted(t, 'size=220m,mode=777');
-        if (folder === null) return;
-        const small = await startPrivate(t, 'mariadb', { dataFolder: folder });
-        const dsn = small.dsn;
-        const results = await openResults(t, dsn);
-        await results.write(numbers(3), writeOptions('a'));
-        const { source } = wide();
-        await assert.rejects(results.write(source, writeOptions('a')), {
-          code: 'unavailable',
-          transient: true,
-        });
-        await until(
-          'its table is gone',
-          async () => (await execute(dsn, "SHOW TABLES LIKE 'dungbeetle\\_staging\\_%'")).length === 0,
-        );
-        assert.deepEqual(await execute(dsn, 'SELECT COUNT(*) FROM results_a'), [['3']]);
-        assert.equal((await results.write(numbers(5), writeOptions('a'))).rows, 5);
-        await onlyTables(dsn, ['results_a']);
+    test('a server with no room left', async (t) => {
+      const folder = mounted(t, 'size=220m,mode=777');
+      if (folder === null) return;
+      const small = await startPrivate(t, name, { dataFolder: folder });
+      const dsn = small.dsn;
+      const results = await openResults(t, dsn);
+      await results.write(numbers(3), writeOptions('a'));
+      const { source } = wide();
+      await assert.rejects(results.write(source, writeOptions('a')), {
+        code: 'unavailable',
+        transient: true,
       });
+      await until(
+        'its table is gone',
+        async () => (await execute(dsn, "SHOW TABLES LIKE 'dungbeetle\\_staging\\_%'")).length === 0,
+      );
+      assert.deepEqual(await execute(dsn, 'SELECT COUNT(*) FROM results_a'), [['3']]);
+      assert.equal((await results.write(numbers(5), writeOptions('a'))).rows, 5);
+      await onlyTables(dsn, ['results_a']);
+    });
   });
 }
