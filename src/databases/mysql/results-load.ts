@@ -4,6 +4,7 @@ import type { Chunk } from '../database.ts';
 import { LineDecoder } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
 import { quoteName } from './quote.ts';
+import { findTable } from './results-catalog.ts';
 import type { Flavor, PlannedColumn } from './results-columns.ts';
 import { type Segment, segmentsOf } from './results-lines.ts';
 import { errorNumber, type Outcome, type Session, StatementError } from './results-session.ts';
@@ -33,6 +34,18 @@ export async function loadLines(
   return db.local_infile
     ? await loadFiles(db, table, columns, chunks)
     : await insertRows(db, table, columns, chunks, 0);
+}
+
+/**
+ * Throws if a server that died has lost rows that it had taken, as one may that writes its log to disk once in a while
+ * (innodb_flush_log_at_trx_commit other than 1).
+ */
+export async function checkLoaded(db: Session, table: string, rows: number): Promise<void> {
+  // Published already, or taken away by a newer attempt: which of them is for publishing to find out.
+  if ((await findTable(db, table)) === null) return;
+  const [found] = await db.query<{ count: number }>(`SELECT COUNT(*) AS count FROM ${quoteName(table)}`);
+  if (Number(found?.count) === rows) return;
+  throw new DatabaseError('unavailable', `${db.database}: the server died and has lost rows of the result`);
 }
 
 /** LOAD DATA LOCAL has been switched off: of old servers, of MySQL, of MariaDB. */

@@ -24,7 +24,7 @@ import { isOwners, type Published, prepareSchema, type Registered, SQL, tableOf 
 import { checkRights } from './results-check.ts';
 import { type Flavor, type PlannedColumn, planColumns, unfitColumns } from './results-columns.ts';
 import { type Connector, connector } from './results-connect.ts';
-import { loadLines } from './results-load.ts';
+import { checkLoaded, loadLines } from './results-load.ts';
 import { SessionPool, type Turn } from './results-pool.ts';
 import {
   begin,
@@ -57,6 +57,8 @@ export interface MysqlResultsOptions {
   readonly max_idle?: number;
   /** Default 10,000. */
   readonly connect_timeout_ms?: number;
+  /** How long a report whose rows are loaded waits for a server that went away to come back. Default 60,000. */
+  readonly restart_ms?: number;
 }
 
 /** How long a report that failed waits for its leftovers to go, ms. */
@@ -68,6 +70,8 @@ const HOUSEKEEPING_MS = 15_000;
 const OUTCOME_MS = 1_500;
 /** How often publishing goes on over a new connection when one was lost. */
 const MOST_CONNECTIONS = 4;
+/** How often a server that is away is asked for a connection meanwhile, ms. */
+const RECONNECT_MS = 300;
 /** How long closing waits for reports that are being cleaned up, ms. */
 const CLOSE_MS = 5_000;
 
@@ -83,6 +87,7 @@ export class MysqlResults implements ResultsBackend {
   readonly #template: string;
   readonly #column_types: 'standard' | 'source';
   readonly #pool: SessionPool;
+  readonly #restart_ms: number;
   readonly #background = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
   /** What kind of server it is; what is said here holds until the first connection. */
@@ -101,6 +106,7 @@ export class MysqlResults implements ResultsBackend {
       );
     }
     this.#template = results_table;
+    this.#restart_ms = options.restart_ms ?? 60_000;
     this.#column_types = options.column_types ?? 'standard';
     const connect: Connector = connector(options.dsn, options.connect_timeout_ms ?? 10_000, this.#database);
     this.#pool = new SessionPool({
@@ -170,15 +176,30 @@ export class MysqlResults implements ResultsBackend {
     // From here on the swap may have happened: its outcome counts, not the signal.
     const patience = this.#patience(signal, PUBLISHING_MS);
     for (let connections = 1; ; connections += 1) {
-      const current = await turn.session(signal);
-      const publishing = publish(current, token, owner, publication, this.#template, patience);
+      const current = await this.#reconnected(turn, signal);
       const cut = cutLater(signal, current);
       try {
-        return await publishing;
+        if (current !== db) await checkLoaded(current, stagingName(token), rows);
+        return await publish(current, token, owner, publication, this.#template, patience);
       } catch (error) {
         if (!isLost(error) || connections === MOST_CONNECTIONS || signal.aborted) throw error;
       } finally {
         cut.cancel();
+      }
+    }
+  }
+
+  /** A connection in the place of one that was lost; a server that is away may be about to come back. */
+  async #reconnected(turn: Turn, signal: AbortSignal): Promise<Session> {
+    const either = AbortSignal.any([signal, this.#closing.signal]);
+    const until = performance.now() + this.#restart_ms;
+    for (;;) {
+      try {
+        return await turn.session(either);
+      } catch (error) {
+        either.throwIfAborted();
+        if (!isLost(error) || performance.now() > until) throw error;
+        await delay(RECONNECT_MS, null, { signal: either }).catch(() => either.throwIfAborted());
       }
     }
   }

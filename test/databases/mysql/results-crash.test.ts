@@ -79,7 +79,14 @@ for (const server of servers('mysql')) {
         if (earlier !== null) await steady.write(numbers(earlier), writeOptions('job', { owner: old }));
         await onlyTables(dsn, earlier === null ? [] : ['results_job']);
         const proxy = await commandProxy(t, dsn, stop);
-        return { dsn, steady, proxy, shaky: await openResults(t, proxy.dsn), at, fence: old.fence };
+        return {
+          dsn,
+          steady,
+          proxy,
+          shaky: await openResults(t, proxy.dsn, { restart_ms: 0 }),
+          at,
+          fence: old.fence,
+        };
       };
       const calm = await prepare(null, 'undisturbed');
       await work(calm.shaky);

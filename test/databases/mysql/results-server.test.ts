@@ -14,6 +14,7 @@ import {
 } from '../../support/services.ts';
 import { until } from '../../support/until.ts';
 import { never, writeOptions } from '../support.ts';
+import { commandProxy } from './results-proxy.ts';
 import {
   catalogued,
   column,
@@ -228,6 +229,51 @@ for (const name of privateNames('mysql')) {
         transient: false,
         message: /^results "reports": CREATE command denied/,
       });
+    });
+
+    test('a server that is killed while a table is published, and comes back', async (t) => {
+      const dsn = await database('publishing');
+      const steady = await openResults(t, dsn);
+      await steady.write(numbers(3), writeOptions('a'));
+      const calm = await commandProxy(t, dsn, null);
+      await (await openResults(t, calm.dsn)).write(numbers(3), writeOptions('a'));
+      const swap = calm.commands.findIndex((command) => command.startsWith('RENAME TABLE'));
+      assert.ok(swap > 0);
+      let rows = 10;
+      for (const when of ['before', 'after'] as const) {
+        const proxy = await commandProxy(t, dsn, { command: swap, when, how: 'sleep' });
+        const results = await openResults(t, proxy.dsn);
+        rows += 1;
+        const writing = results.write(numbers(rows), writeOptions('a'));
+        await Promise.race([proxy.stopped, writing]);
+        await server.kill('SIGKILL');
+        proxy.wake();
+        await server.start();
+        assert.equal((await writing).rows, rows, when);
+        assert.deepEqual(await execute(dsn, 'SELECT COUNT(*), MAX(n) FROM results_a'), [
+          [`${rows}`, `${rows}`],
+        ]);
+        assert.equal((await catalogued(dsn, 'a'))?.['rows'], String(rows));
+        await onlyTables(dsn, ['results_a']);
+      }
+    });
+
+    test('rows that a server has lost when it died are no result', async (t) => {
+      const dsn = await database('forgetful');
+      const results = await openResults(t, dsn);
+      const confirm = async () => {
+        // As a server does that had not written the end of its log.
+        const [[staging = ''] = []] = await execute(dsn, "SHOW TABLES LIKE 'dungbeetle\\_staging\\_%'");
+        await execute(dsn, `DELETE FROM ${staging} WHERE n = 5`);
+        await server.kill('SIGKILL');
+        await server.start();
+      };
+      await assert.rejects(results.write(numbers(5), writeOptions('a', { confirm })), {
+        code: 'unavailable',
+        transient: true,
+        message: /lost rows/,
+      });
+      await onlyTables(dsn, []);
     });
 
     test('a server that is killed while loading, and comes back', async (t) => {
