@@ -62,6 +62,7 @@ import {
 } from './results-catalog.ts';
 import { columnDefinition, keyDefinition, type PlannedColumn } from './results-columns.ts';
 import { resultTableNames } from './results-names.ts';
+import { referenceTo } from './results-references.ts';
 import { ER, errorNumber, type Session } from './results-session.ts';
 
 /** How long something may be waited for that others hold. */
@@ -238,6 +239,13 @@ async function planPublication(
         `${db.database}: there is already a ${found.type === 'BASE TABLE' ? 'table' : found.type.toLowerCase()} "${target}" in the results database, and it is not one of ours`,
       );
     }
+    const reference = found === null ? null : await referenceTo(db, target);
+    if (reference !== null) {
+      throw new DatabaseError(
+        'table_conflict',
+        `${db.database}: a foreign key of table ${reference} refers to the table "${target}", and would go on referring to its old rows: drop that key`,
+      );
+    }
     const warnings = ours
       ? publication.warnings
       : [...publication.warnings, '1 table of that name, not in the catalog, was replaced'];
@@ -296,10 +304,16 @@ async function rename(
 /** Others hold what is to be dropped. */
 class InUse extends DatabaseError {}
 
-/** Whether an error says that others hold a table or its name for now. */
+/** Whether an error says that others hold a table or its name for now, if by a foreign key that refers to it. */
 export function isInUse(error: unknown): boolean {
-  return error instanceof InUse || errorNumber(error) === ER.LOCK_WAIT_TIMEOUT;
+  return error instanceof InUse || HELD.has(errorNumber(error));
 }
+
+const HELD: ReadonlySet<number> = new Set([
+  ER.LOCK_WAIT_TIMEOUT,
+  ER.ROW_IS_REFERENCED,
+  ER.TABLE_IS_REFERENCED,
+]);
 
 /** Does something again while others hold a lock on its table. */
 async function patiently<T>({ signal, until }: Patience, work: () => Promise<T>): Promise<T> {

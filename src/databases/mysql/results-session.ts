@@ -253,6 +253,8 @@ export const ER = {
   NO_SUCH_TABLE: 1146,
   LOCK_WAIT_TIMEOUT: 1205,
   DEADLOCK: 1213,
+  ROW_IS_REFERENCED: 1451,
+  TABLE_IS_REFERENCED: 3730,
 } as const;
 
 /** The server's error number, 0 if the error is not the server's. */

@@ -6,6 +6,7 @@ import type { Column, ColumnType, TransferProgress, Value } from '../../../src/d
 import { DatabaseError } from '../../../src/databases/errors.ts';
 import { folded } from '../../../src/databases/mysql/results-names.ts';
 import { execute, freshDatabase, servers } from '../../support/services.ts';
+import { until } from '../../support/until.ts';
 import { NO_LIMITS, never, owner, writeOptions } from '../support.ts';
 import {
   catalogued,
@@ -564,6 +565,38 @@ for (const server of servers('mysql')) {
       await onlyTables(dsn, ['results_foreign', 'results_kept', 'results_live', 'results_undecided']);
       assert.equal((await catalogued(dsn, 'kept'))?.['settled'], '1');
       assert.equal((await catalogued(dsn, 'undecided'))?.['settled'], '0');
+    });
+
+    test('a table that a foreign key refers to is not replaced, and keeps no sweep from the others', async (t) => {
+      const dsn = await freshDatabase(t, server);
+      const results = await openResults(t, dsn);
+      await results.write(numbers(3), writeOptions('a:1'));
+      await results.write(numbers(3), writeOptions('b', { ttl_ms: 1 }));
+      await execute(dsn, 'ALTER TABLE `results_a:1` ADD UNIQUE INDEX (n)');
+      await execute(
+        dsn,
+        'CREATE TABLE notes (n BIGINT, CONSTRAINT of_result FOREIGN KEY (n) REFERENCES `results_a:1` (n))',
+      );
+      await assert.rejects(results.write(numbers(5), writeOptions('a:1')), {
+        code: 'table_conflict',
+        message:
+          /a foreign key of table .*notes.* \(.*of_result\) refers to the table "results_a:1".*: drop that key$/,
+      });
+      assert.deepEqual(await execute(dsn, 'SELECT COUNT(*) FROM `results_a:1`'), [['3']]);
+      // Another that somebody drops all the same, with what its key holds.
+      await results.write(numbers(3), writeOptions('c'));
+      await execute(dsn, 'ALTER TABLE results_c ADD UNIQUE INDEX (n)');
+      await execute(dsn, 'CREATE TABLE others (n BIGINT, FOREIGN KEY (n) REFERENCES results_c (n))');
+      await results.drop('c').catch(() => false);
+      const sweep = () =>
+        results.sweep({ store_id: 'store', liveFences: async () => new Set(), judge: async () => 'keep' });
+      await until('the table that has expired is dropped', async () => (await sweep()).expired > 0);
+      assert.deepEqual(await execute(dsn, "SHOW TABLES LIKE 'results_b'"), []);
+      await execute(dsn, 'DROP TABLE others');
+      await sweep();
+      await onlyTables(dsn, ['notes', 'results_a:1']);
+      await execute(dsn, 'DROP TABLE notes');
+      assert.equal((await results.write(numbers(5), writeOptions('a:1'))).rows, 5);
     });
 
     test('columns keep the types of a source like this where that is asked for', async (t) => {
