@@ -90,6 +90,19 @@ export function reading({ each, shared }: Suites): void {
     assert.deepEqual(ran, listed);
   });
 
+  each('the first of many that wait are listed, whatever they wait for', async (s) => {
+    const plain = range(12, 'plain-').map((job_id, n) => ({ job_id, priority: n % 6 }));
+    const tied = range(12, 'tied-').map((job_id, n) => ({ job_id, priority: n % 4 }));
+    const late = range(6, 'late-').map((job_id, n) => ({ job_id, priority: n, eta: Date.now() + n * HOUR }));
+    await s.postAll([...plain, ...late]);
+    await s.postAll(tied, { group_id: 'g', concurrency: 1 });
+    const all = await s.pendingIds();
+    assert.equal(all.length, 30);
+    for (let limit = 1; limit <= 30; limit += 1) {
+      assert.deepEqual(await s.pendingIds('default', limit), all.slice(0, limit), `the first ${limit}`);
+    }
+  });
+
   each('what waits for parents is listed last, what runs or is finished is not', async (s) => {
     await s.postAll([
       { job_id: 'child', after: [{ job_id: 'a' }], priority: 9 },

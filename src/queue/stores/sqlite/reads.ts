@@ -74,10 +74,13 @@ export function pending(session: Session, queue: string, limit: number): JobRow[
   const due: JobRow[] = [];
   const later: JobRow[] = [];
   for (const hold of [HOLD.none, HOLD.lane]) {
+    let found = 0;
     for (const priority of priorities(session, queue, hold)) {
-      due.push(...session.all<JobRow>(SQL.waitingDue, queue, hold, priority, session.now, limit));
+      const rows = session.all<JobRow>(SQL.waitingDue, queue, hold, priority, session.now, limit - found);
+      due.push(...rows);
+      found += rows.length;
       // Lower ones come later than so many of these, and what is not due later still.
-      if (due.length >= limit) break;
+      if (found === limit) break;
       later.push(...session.all<JobRow>(SQL.waitingLater, queue, hold, priority, session.now, limit));
     }
   }

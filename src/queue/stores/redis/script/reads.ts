@@ -48,7 +48,9 @@ ops.pending = function()
   local bound = pack('>I7', now + 1)
   for _, priority in ipairs(call('ZRANGE', K .. 'priorities:' .. queue, 0, -1)) do
     local key = F.ready_key(queue, priority)
-    add(due, call('ZRANGEBYLEX', key, '-', '(' .. bound, 'LIMIT', 0, limit))
+    add(due, call('ZRANGEBYLEX', key, '-', '(' .. bound, 'LIMIT', 0, limit - #due))
+    -- Lower ones come later than so many of these, and what is not due later still.
+    if #due == limit then break end
     add(later, call('ZRANGEBYLEX', key, '[' .. bound, '+', 'LIMIT', 0, limit))
   end
   add(due, call('ZRANGEBYLEX', K .. 'behind:' .. queue, '-', '+', 'LIMIT', 0, limit))
