@@ -1,11 +1,14 @@
 /** What keeps a server between real databases from starting, and what it says then. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { suite, type TestContext, test } from 'node:test';
 import { tempFolder } from '../../support/folder.ts';
+import { afterOthers } from '../../support/scope.ts';
 import { databaseOf, execute, freshDatabase, proxy, servers } from '../../support/services.ts';
 import {
   at,
@@ -16,6 +19,7 @@ import {
   type Settings,
   service,
   setup,
+  skipOf,
   type WatchedServer,
 } from './support.ts';
 
@@ -212,4 +216,54 @@ suite('the start', { concurrency: 2 }, () => {
       assert.deepEqual(await execute(dsn, 'SELECT count(*) FROM not_there_yet'), [['0']]);
     });
   }
+
+  const [postgres, mariadb] = [service('postgres-18'), service('mariadb')];
+  test('everything that is refused is told at once, each with its place', {
+    skip: skipOf(postgres, mariadb),
+  }, async (t) => {
+    const [ledger, reports] = [await freshDatabase(t, postgres), await freshDatabase(t, mariadb)];
+    const role = `test_start_${randomBytes(4).toString('hex')}`;
+    await execute(ledger, `CREATE TABLE entries (id bigint); CREATE ROLE ${role} LOGIN PASSWORD '${SECRET}'`);
+    await execute(reports, `CREATE USER '${role}'@'%' IDENTIFIED BY '${SECRET}'`);
+    await execute(
+      reports,
+      `GRANT SELECT, INSERT ON \`${new URL(reports).pathname.slice(1)}\`.* TO '${role}'@'%'`,
+    );
+    afterOthers(t, async () => {
+      if (postgres.dsn !== null) await execute(postgres.dsn, `DROP ROLE ${role}`);
+      if (mariadb.dsn !== null) await execute(mariadb.dsn, `DROP USER '${role}'@'%'`);
+    });
+    const login = (dsn: string, password = SECRET) => {
+      const url = new URL(dsn);
+      url.username = role;
+      url.password = password;
+      return at(url.href);
+    };
+    const folder = tempFolder(t);
+    writeFileSync(join(folder, 'results.db-staging'), 'in the way');
+    const place = setup(t, {
+      tasks: [
+        '-- name: denied\n-- db: mine\n\n  SELECT 1 AS n,',
+        '    id FROM entries\n-- name: locks\n-- db: full\nSELECT id\nFROM entries FOR UPDATE',
+        '-- name: fine\n-- db: full\nSELECT id FROM entries',
+      ].join('\n'),
+      db: { full: at(ledger), mine: login(ledger), wrong: login(ledger, `${SECRET}-not`) },
+      results: {
+        postgres: login(ledger),
+        mariadb: login(reports),
+        sqlite: resultsFile(join(folder, 'results.db')).settings,
+      },
+    });
+    const lines = await refusal(launch(t, place));
+    const wanted = [
+      /^dungbeetle: db "wrong": .*password/,
+      /^results "mariadb": .*denied/,
+      /^results "postgres": permission denied for schema public/,
+      /^results "sqlite": .*results are collected in the folder/,
+      /sql\/tasks\.sql:5:13: task "denied" on db "mine": db "mine": permission denied for table entries/,
+      /sql\/tasks\.sql:9:14: task "locks" on db "full": db "full": the statement locks rows/,
+    ];
+    assert.equal(lines.length, wanted.length, lines.join('\n'));
+    for (const [index, pattern] of wanted.entries()) assert.match(lines[index] ?? '', pattern);
+  });
 });
