@@ -13,6 +13,8 @@ export interface ClickhouseConfig {
   readonly host: string;
   /** Of the HTTP interface. */
   readonly port: number;
+  /** The port that the DSN has instead, of the native protocol; null: it has this one, or none. */
+  readonly native_port: number | null;
   readonly tls: boolean;
   /** Of TLS: whether a certificate that nobody vouches for is taken. */
   readonly skip_verify: boolean;
@@ -139,9 +141,11 @@ export function clientConfig(dsn: string): ClickhouseConfig {
   const user =
     unescaped(colon < 0 ? login : login.slice(0, colon)) || given.get('username') || given.get('user');
   if (user?.includes(':')) throw new TypeError('a user name with a ":" is not supported');
+  const spoken = http_port === undefined ? httpPort(port, tls) : portNumber('http_port', http_port);
   return {
     host,
-    port: http_port === undefined ? httpPort(port, tls) : portNumber('http_port', http_port),
+    port: spoken,
+    native_port: http_port === undefined && spoken !== port ? port : null,
     tls,
     skip_verify: flag(given, 'skip_verify'),
     user: user ?? 'default',

@@ -162,12 +162,14 @@ export interface Failing {
   readonly doing: 'invalid_statement' | 'invalid_arguments' | 'query_failed';
   /** Values that must not be seen in the message. */
   readonly args?: readonly unknown[];
+  /** What is to be said of the server's address, when nothing is heard from there; "" for nothing. */
+  readonly address?: string;
 }
 
 /** Anything that a request rejects with, as an error of ours. Leaves what is one alone. */
-export function failureOf(error: unknown, { database, doing, args = [] }: Failing): unknown {
+export function failureOf(error: unknown, { database, doing, args = [], address = '' }: Failing): unknown {
   if (error instanceof ConnectionFailure) {
-    return new DatabaseError('unavailable', `${database}: ${error.message}`, {
+    return new DatabaseError('unavailable', `${database}: ${error.message}${address}`, {
       refused: isTlsRefusal(error.cause),
       cause: error.cause,
     });

@@ -67,6 +67,8 @@ export class ClickhouseSource implements Source {
   readonly #wanted: Readonly<Record<string, string>>;
   readonly #http: Http;
   readonly #places: Places;
+  /** About the port, where another was written. */
+  readonly #address: string;
   readonly #closed = new AbortController();
   #server: Server | null = null;
   /** Which form of each argument a statement took, by its text and the arguments' kinds. */
@@ -75,6 +77,10 @@ export class ClickhouseSource implements Source {
   constructor({ name, dsn, max_active, max_idle, connect_timeout_ms }: ClickhouseSourceOptions) {
     const config = clientConfig(dsn);
     this.#database = `db "${name}"`;
+    this.#address =
+      config.native_port === null
+        ? ''
+        : ` (HTTP is spoken here: port ${config.port} stands for ${config.native_port} of the DSN; http_port=… in it names another)`;
     this.#wanted = config.settings;
     this.#http = new Http({ config, connect_timeout_ms, max_idle });
     this.#places = new Places(max_active);
@@ -285,7 +291,7 @@ export class ClickhouseSource implements Source {
     const code = error instanceof ServerFailure ? error.code : null;
     // It may be another version by the next time.
     if (error instanceof ConnectionFailure || code === CODE.UNKNOWN_SETTING) this.#server = null;
-    return failureOf(error, { database: this.#database, doing, args });
+    return failureOf(error, { database: this.#database, doing, args, address: this.#address });
   }
 }
 

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+
 import { checkDsn, clientConfig, describeDsn } from '../../../src/databases/clickhouse/dsn.ts';
+import { openSource } from '../../../src/databases/open.ts';
 
 suite('the DSN of a ClickHouse', () => {
   test('both forms of the Go driver mean the same', () => {
@@ -25,7 +27,8 @@ suite('the DSN of a ClickHouse', () => {
       `jdbc:clickhouse://ch.example:8123/sales?user=report&password=${password}&max_threads=4&ssl=false`,
       `clickhouse+native://report:${password}@ch.example:9000/sales?max_threads=4`,
     ]) {
-      assert.deepEqual(clientConfig(dsn), wanted, dsn);
+      const { native_port: _, ...config } = clientConfig(dsn);
+      assert.deepEqual(config, wanted, dsn);
     }
   });
 
@@ -45,6 +48,30 @@ suite('the DSN of a ClickHouse', () => {
     for (const [dsn, port, tls] of ports) {
       const config = clientConfig(dsn);
       assert.deepEqual([config.port, config.tls], [port, tls], dsn);
+    }
+  });
+
+  test('who cannot be reached there hears of both ports', async (t) => {
+    for (const [dsn, address] of [
+      [
+        'clickhouse://127.0.0.77:9000/d',
+        /ECONNREFUSED .*:8123 \(HTTP is spoken here: port 8123 stands for 9000 /,
+      ],
+      [
+        'clickhouse://127.0.0.77:9440/d',
+        /ECONNREFUSED .*:8443 \(HTTP is spoken here: port 8443 stands for 9440 /,
+      ],
+      ['clickhouse://127.0.0.77:9000/d?http_port=8123', /ECONNREFUSED [^ ]*:8123$/],
+      ['clickhouse://127.0.0.77/d', /ECONNREFUSED [^ ]*:8123$/],
+    ] as const) {
+      const common = { max_active: 1, max_idle: 1, connect_timeout_ms: 10_000 };
+      const source = await openSource({ type: 'clickhouse', name: 'x', dsn, ...common });
+      t.after(() => source.close());
+      await assert.rejects(
+        source.ping(AbortSignal.timeout(60_000)),
+        { code: 'unavailable', message: address },
+        dsn,
+      );
     }
   });
 
