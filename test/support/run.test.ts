@@ -1,16 +1,19 @@
 /** `npm test` and `npm run services`, as processes. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { isDebian } from '../../scripts/services/apt.ts';
 import { type Engine, type Place, type ServerName, skipVariable } from '../../scripts/services/engine.ts';
-import { ENGINES } from '../../scripts/services/engines.ts';
+import { ENGINES, enginesOfRun } from '../../scripts/services/engines.ts';
+import { makeOnce } from '../../scripts/services/once.ts';
 import { REDIS } from '../../scripts/services/redis.ts';
-import { summary } from '../../scripts/services/skipped.ts';
+import { notToday, summary, withoutServer } from '../../scripts/services/skipped.ts';
 import { startServers } from '../../scripts/services/start.ts';
 import { tempFolder } from './folder.ts';
 import { execute, noPrivate } from './services.ts';
@@ -188,10 +191,116 @@ test('npm test uses a server that a variable names, and starts none', async (t) 
   assert.doesNotMatch(run.stdout, / on 127\.0\.0\.1/);
 });
 
+test('every generation of a server is for those who ask for all', {
+  skip: noPrivate('redis') || noPrivate('valkey'),
+}, async (t) => {
+  const names = enginesOfRun(true).map(({ name }) => name);
+  assert.deepEqual(
+    names,
+    ENGINES.map(({ name }) => name),
+  );
+  const env = environment(openFolder(t), ['redis', 'valkey']);
+  const all = new Run(t, 'services.ts', ['--all'], env);
+  assert.deepEqual(await execute(await all.exported('TEST_VALKEY_URL'), 'PING'), [['PONG']]);
+  assert.match(all.stderr, /^valkey 9\.\d+\.\d+ on 127\.0\.0\.1:/m);
+  const usual = new Run(t, 'services.ts', [], env);
+  await usual.exported('TEST_REDIS_URL');
+  assert.doesNotMatch(usual.stderr + usual.stdout, /valkey|mariadb-11/i);
+  for (const run of [all, usual]) {
+    run.child.kill('SIGTERM');
+    assert.equal(await run.exited, 143);
+  }
+});
+
+/** A mirror that is not there, and a cache with nothing in it. */
+function withoutMirror(folder: string, wanted: readonly ServerName[]): NodeJS.ProcessEnv {
+  const proxy = 'http://127.0.0.1:1';
+  return {
+    ...environment(folder, wanted),
+    ...{ http_proxy: proxy, https_proxy: proxy, HTTP_PROXY: proxy, HTTPS_PROXY: proxy },
+    TEST_CACHE_FOLDER: join(folder, 'cache'),
+    CI: 'true',
+  };
+}
+
+for (const { name, reason, code } of [
+  // Its release moves, and has at times what cannot be installed.
+  {
+    name: 'mysql',
+    reason: /1 × not today: mysql: mysql-server-core of Debian sid cannot be had: .+\n$/,
+    code: 0,
+  },
+  {
+    name: 'mariadb-11',
+    reason: /1 × missing: mariadb-11: mariadb-server-core of Debian trixie cannot be had: .+\nWith CI=true/,
+    code: 1,
+  },
+] as const) {
+  test(`a mirror that does not give ${name}: the closing line says so, and CI ${code === 0 ? 'goes on' : 'fails'}`, {
+    skip: isDebian() ? false : 'for Debian',
+  }, async (t) => {
+    const folder = openFolder(t);
+    const services = new URL('services.ts', import.meta.url).href;
+    const file = join(folder, 'a.test.mjs');
+    writeFileSync(
+      file,
+      `import { test } from 'node:test';
+       import { SERVERS } from '${services}';
+       const { skip } = SERVERS.find(({ name }) => name === '${name}');
+       test('asks it', { skip }, () => { throw new Error('it is there'); });`,
+    );
+    const run = new Run(t, 'test.ts', ['--all', file], withoutMirror(folder, [name]));
+    assert.equal(await run.exited, code, run.stdout + run.stderr);
+    assert.match(run.stdout, reason);
+    assert.deepEqual(readdirSync(join(folder, 'cache')), [], 'nothing is left half made');
+  });
+}
+
+test('what several make at once is made once, and what was left half made is made again', async (t) => {
+  const path = join(tempFolder(t), 'made');
+  mkdirSync(`${path}.${process.pid}`); // by a run that was killed
+  let times = 0;
+  const make = async (fresh: string) => {
+    times += 1;
+    assert.equal(existsSync(fresh), false);
+    mkdirSync(fresh);
+    await until('both have asked', () => asked === 2);
+    writeFileSync(join(fresh, 'whole'), '');
+  };
+  let asked = 0;
+  const both = [1, 2].map(() => {
+    asked += 1;
+    return makeOnce(path, make);
+  });
+  assert.deepEqual(await Promise.all(both), [path, path]);
+  assert.equal(times, 1);
+  assert.deepEqual(readdirSync(path), ['whole']);
+  const failed = makeOnce(`${path}-not`, async (fresh) => {
+    mkdirSync(fresh);
+    throw new Error('no room');
+  });
+  await assert.rejects(failed, { message: 'no room' });
+  assert.deepEqual(readdirSync(dirname(path)), ['made']);
+});
+
+test('a program of another release runs wherever its folder is', { skip: noPrivate('mysql') }, async (t) => {
+  const found = ENGINES.find(({ name }) => name === 'mysql')?.find();
+  assert.ok(found);
+  const link = join(tempFolder(t), 'elsewhere');
+  symlinkSync(join(found, '../..'), link);
+  const { stdout } = await promisify(execFile)(join(link, 'usr/sbin/mysqld'), ['--version']);
+  assert.match(stdout, /Ver \d+\.\d+\.\d+/);
+});
+
 test('the closing line has the reasons by how often they were given', () => {
   assert.deepEqual(summary([]), { text: '', isMissing: false });
   assert.deepEqual(summary(['not for it', 'missing: a', 'missing: a']), {
     text: '3 tests and suites were skipped: 2 × missing: a; 1 × not for it',
     isMissing: true,
+  });
+  const late = withoutServer('a', notToday('it moves'));
+  assert.deepEqual(summary([late]), {
+    text: '1 test or suite was skipped: 1 × not today: a: it moves',
+    isMissing: false,
   });
 });
