@@ -47,6 +47,7 @@ ${DIALECTS.postgres.flood}
 SELECT 1 AS n, $1::text AS word`,
     db: { app: at(source_dsn) },
     results: { reports: { ...at(dsn), connect_timeout: '2s', ...settings } },
+    app: { ready: ['store', 'db', 'results'] },
   });
   const server = await launch(t, place).started();
   const first = await server.finished(await server.post('one', { job_id: 'old', args: [SECRET] }));

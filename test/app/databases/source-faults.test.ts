@@ -43,6 +43,7 @@ ${engine === 'clickhouse' ? 'SELECT 1' : DIALECTS[engine].gated}
 SELECT 1 AS n, ${engine === 'postgres' ? '$1::text' : '?'} AS word`,
     db: { app: { ...at(source.dsn), connect_timeout: '2s' } },
     results: { reports: results.settings },
+    app: { ready: ['store', 'db', 'results'] },
   });
   const server = await launch(t, place).started();
   return { source, results, server };
