@@ -3,7 +3,9 @@ import { type TestContext, test } from 'node:test';
 import pg from 'pg';
 import { QueueError } from '../../src/queue/errors.ts';
 import type { Claimed, JobState, Store } from '../../src/queue/store.ts';
+import { Connection } from '../../src/queue/stores/postgres/connection.ts';
 import { openPostgresStore, type PostgresStoreOptions } from '../../src/queue/stores/postgres.ts';
+import { clientConfig } from '../../src/util/postgres/dsn.ts';
 import {
   execute,
   freshDatabase,
@@ -452,4 +454,29 @@ test('several processes that claim and finish at once share the jobs out', share
   assert.deepEqual(ran.toSorted(), [...plain, ...tied].toSorted());
   assert.deepEqual(only(await first.limits(['db'])), { limit: 'db', concurrency: 5, running: 0, waiting: 0 });
   assert.equal((await first.stats())[0]?.counts.SUCCESS, 800);
+});
+
+test('a stricter time limit of the role or the DSN holds', shared, async (t) => {
+  assert.ok(server);
+  const dsn = await freshDatabase(t, server);
+  for (const [database, parameter, expected] of [
+    ['0', '', '8s'],
+    ['1500ms', '', '1500ms'],
+    ['1h', '', '8s'],
+    ['0', '?statement_timeout=2s', '2s'],
+    ['0', '?statement_timeout=90000', '8s'],
+  ] as const) {
+    await execute(
+      dsn,
+      `ALTER DATABASE "${new URL(dsn).pathname.slice(1)}" SET statement_timeout = '${database}'`,
+    );
+    const connection = await Connection.open({
+      config: clientConfig(dsn + parameter),
+      connect_timeout_ms: 10_000,
+      command_timeout_ms: 10_000,
+      application_name: 'test',
+    });
+    t.after(() => connection.close());
+    assert.deepEqual(await connection.query("SELECT current_setting('statement_timeout')", []), [[expected]]);
+  }
 });

@@ -5,7 +5,7 @@ import type { PostgresConfig } from '../../util/postgres/dsn.ts';
 import { checkTarget, clientOptions, login, reach, type Try } from '../../util/postgres/ways.ts';
 import { sqlState } from './failure.ts';
 import { sharesSessions } from './pooler.ts';
-import { type Settings, setting } from './settings.ts';
+import { type Settings, settingSession } from './settings.ts';
 
 export interface ConnectOptions {
   readonly config: PostgresConfig;
@@ -82,6 +82,8 @@ export interface SessionId {
   readonly version: number;
   /** A pooler is in between: it may lend the session to others, too. */
   readonly isPooled: boolean;
+  /** The `statement_timeout` that it began with, ms; 0: none. */
+  readonly timeout_ms: number;
 }
 
 const sessions = new WeakMap<pg.Client, SessionId>();
@@ -93,8 +95,11 @@ export function sessionOf(client: pg.Client): SessionId {
   return session;
 }
 
-const WHO_AM_I =
-  'SELECT pid, backend_start::text AS started FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()';
+const WHO_AM_I = `SELECT pid, backend_start::text AS started,
+    extract(epoch FROM pg_catalog.current_setting('statement_timeout')::pg_catalog.interval)::float8 * 1000 AS timeout_ms
+  FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()`;
+
+type WhoIAm = Pick<SessionId, 'pid' | 'started' | 'timeout_ms'>;
 
 /** As who has logged in: a role that is set for queries may not see or end the sessions that run them. */
 export function asOurselves(sql: string): string {
@@ -126,11 +131,11 @@ async function open(options: ConnectOptions, one: Try): Promise<pg.Client> {
   try {
     if (signal.aborted) throw signal.reason;
     // pg gives the results of several statements as a list.
-    const answers = [await client.query<{ pid: number; started: string }>(asOurselves(WHO_AM_I))].flat();
-    const { pid = 0, started = '' } = answers.flatMap(({ rows }) => rows)[0] ?? {};
+    const answers = [await client.query<WhoIAm>(asOurselves(WHO_AM_I))].flat();
+    const { pid = 0, started = '', timeout_ms = 0 } = answers.flatMap(({ rows }) => rows)[0] ?? {};
     const isPooled = pid !== backendKey(client).pid;
     const version = versions.get(client) ?? 0;
-    sessions.set(client, { pid, started, version, isPooled });
+    sessions.set(client, { pid, started, version, isPooled, timeout_ms });
     if (isPooled) await checkTransactions(client);
     if (isPooled && settings !== undefined && !trusted.has(config)) {
       const second = await enter(options, one);
@@ -141,7 +146,7 @@ async function open(options: ConnectOptions, one: Try): Promise<pg.Client> {
       }
       trusted.add(config);
     }
-    if (settings !== undefined) await client.query(setting(config.settings, settings, 'session'));
+    if (settings !== undefined) await client.query(settingSession(config.settings, settings));
     if (!isPooled) await watch(client, version);
     if (signal.aborted) throw signal.reason;
     return client;

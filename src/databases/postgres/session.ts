@@ -153,12 +153,15 @@ export class Session {
 
   /** All that the query relies on: between us and the server may be a pooler that has lent the session to others. */
   #beginning({ timeout_ms }: TimeLimit): readonly string[] {
-    const { settings } = this.#options.connect.config;
-    const limit =
-      timeout_ms === undefined || timeout_ms === null
-        ? {}
-        : { statement_timeout: `${Math.min(Math.ceil(timeout_ms) + TIMEOUT_SLACK_MS, 2 ** 31 - 1)}ms` };
-    return beginning(settings, { application_name: this.#mark, ...limit });
+    const { isPooled, timeout_ms: own_ms } = sessionOf(this.#client);
+    return beginning(this.#options.connect.config.settings, {
+      application_name: this.#mark,
+      statement_timeout_ms:
+        timeout_ms === undefined || timeout_ms === null
+          ? null
+          : Math.min(Math.ceil(timeout_ms) + TIMEOUT_SLACK_MS, 2 ** 31 - 1),
+      known_timeout_ms: isPooled ? null : own_ms,
+    });
   }
 
   /**

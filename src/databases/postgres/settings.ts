@@ -1,4 +1,4 @@
-/** Run-time parameters as one statement: of a transaction, or of a session that is ours alone. */
+/** Run-time parameters: of a transaction, or of a session that is ours alone. */
 import { quoteLiteral, quoteName } from './quote.ts';
 
 export type Settings = Readonly<Record<string, string>>;
@@ -22,53 +22,73 @@ const LIMITS: ReadonlySet<string> = new Set([
   'idle_in_transaction_session_timeout',
 ]);
 
-export type Reach = 'session' | 'transaction';
-
-/**
- * Sets `EXACT`, what the DSN asks for, and ours where the DSN does not say otherwise. It gives no rows, so that it can
- * stand in front of a query that does.
- */
-export function setting(dsn: Settings, ours: Settings, reach: Reach): string {
+/** Of a session that is ours alone: sets `EXACT`, what the DSN asks for, and ours where the DSN does not say otherwise. */
+export function settingSession(dsn: Settings, ours: Settings): string {
   const named = new Set(Object.keys(dsn).map((name) => name.toLowerCase()));
   const limits = Object.entries(ours).filter(([name]) => LIMITS.has(name));
   const others = Object.entries(ours).filter(([name]) => !LIMITS.has(name) && !named.has(name.toLowerCase()));
-  const all = [
-    ...[...Object.entries(EXACT), ...others, ...Object.entries(dsn)].map(([name, value]) =>
-      settingOne(name, value, reach),
+  return [
+    ...[...Object.entries(EXACT), ...others, ...Object.entries(dsn)].map(
+      ([name, value]) => `SET ${assignment(name, value)}`,
     ),
-    ...limits.map(([name, value]) => settingLimit(name, value, reach)),
-  ];
-  return `SELECT WHERE pg_catalog.concat(${all.join(', ')}) IS NULL`;
+    ...limits.map(([name, value]) => settingLimit(name, value, false)),
+  ].join('; ');
 }
 
-function settingOne(name: string, value: string, reach: Reach): string {
-  const text = name.toLowerCase() === 'search_path' ? schemaList(value) : value;
-  return `pg_catalog.set_config(${quoteLiteral(name)}, ${quoteLiteral(text)}, ${reach === 'transaction'})`;
+/** Sets a limit unless there is a stricter one. It gives no rows, so that it can stand in front of a query that does. */
+function settingLimit(name: string, value: string, isLocal: boolean): string {
+  const [parameter, limit] = [quoteLiteral(name), quoteLiteral(value)];
+  const theirs = `pg_catalog.current_setting(${parameter})`;
+  return `SELECT WHERE CASE WHEN ${theirs} = '0' OR ${theirs}::pg_catalog.interval > ${limit}::pg_catalog.interval
+    THEN pg_catalog.set_config(${parameter}, ${limit}, ${isLocal}) END = ''`;
 }
 
-function settingLimit(name: string, value: string, reach: Reach): string {
-  const theirs = `pg_catalog.current_setting(${quoteLiteral(name)})`;
-  return `CASE WHEN ${theirs} = '0' OR ${theirs}::pg_catalog.interval > ${quoteLiteral(value)}::pg_catalog.interval
-    THEN ${settingOne(name, value, reach)} END`;
+function assignment(name: string, value: string): string {
+  const text = name.toLowerCase() === 'search_path' ? schemaList(value) : quoteLiteral(value);
+  return `${name.split('.').map(quoteName).join('.')} = ${text}`;
 }
 
-/** Names in a DSN are as they are written, capitals too. */
+/** A list stays a list: SET search_path = 'a, b' would be one schema of that name. */
 function schemaList(value: string): string {
   return value
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '')
-    .map((part) => (/^".*"$|^[a-z_][a-z0-9_]*$/.test(part) ? part : quoteName(part)))
+    .map((part) => (/^".*"$/.test(part) ? part : quoteLiteral(part)))
     .join(', ');
 }
 
 /** The words of SQL for how a transaction sees others; a transaction takes no default once it has begun. */
 const ISOLATION = /^(serializable|repeatable read|read committed|read uncommitted)$/i;
 
+export interface Beginning {
+  readonly application_name: string;
+  /** The longest a statement may take, ms; null: as long as it likes. */
+  readonly statement_timeout_ms: number | null;
+  /** The session's own limit, 0: none; null: it is not known, as others may have set another. */
+  readonly known_timeout_ms: number | null;
+}
+
 /** Begins a transaction that only reads and in which all that a query relies on is set. */
-export function beginning(dsn: Settings, ours: Settings): readonly string[] {
+export function beginning(dsn: Settings, begin: Beginning): readonly string[] {
   const [, isolation = ''] =
     Object.entries(dsn).find(([name]) => name.toLowerCase() === 'default_transaction_isolation') ?? [];
   const level = ISOLATION.test(isolation) ? `ISOLATION LEVEL ${isolation}, ` : '';
-  return [`BEGIN TRANSACTION ${level}READ ONLY`, setting(dsn, ours, 'transaction')];
+  // As every report pays for them, statements that cost next to nothing; in which encoding text comes is said at the login.
+  const { client_encoding: _, ...exact } = EXACT;
+  const { application_name } = begin;
+  return [
+    `BEGIN TRANSACTION ${level}READ ONLY`,
+    ...Object.entries({ ...exact, ...dsn, application_name }).map(
+      ([name, value]) => `SET LOCAL ${assignment(name, value)}`,
+    ),
+    ...limiting(dsn, begin),
+  ];
+}
+
+function limiting(dsn: Settings, { statement_timeout_ms: ours, known_timeout_ms: known }: Beginning) {
+  if (ours === null) return [];
+  const isNamed = Object.keys(dsn).some((name) => name.toLowerCase() === 'statement_timeout');
+  if (known === null || isNamed) return [settingLimit('statement_timeout', `${ours}ms`, true)];
+  return known > 0 && known <= ours ? [] : [`SET LOCAL statement_timeout = ${ours}`];
 }

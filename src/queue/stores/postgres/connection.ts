@@ -11,6 +11,11 @@ const KEEPALIVE_MS = 10_000;
 /** Each call looks at what others have committed before its locks were had, and not before it began. */
 const ISOLATION = 'read committed';
 
+/** Sets all of an object but our time limit, ms, where the role or the database has set a stricter one. */
+const SET = `SELECT set_config(name, value, false) FROM json_each_text($1) AS s (name, value)
+  UNION ALL SELECT set_config('statement_timeout', $2, false)
+  WHERE current_setting('statement_timeout') = '0' OR current_setting('statement_timeout')::interval > ($2 || 'ms')::interval`;
+
 /** int8: the store's numbers are below 2^53. */
 const INT8 = 20;
 const INT8_ARRAY = 1016;
@@ -98,10 +103,8 @@ export class Connection {
     if (!isPooled) {
       // So that the server's own answer comes before that.
       const statement_timeout = String(Math.ceil(command_timeout_ms * 0.8));
-      const wanted = { statement_timeout, default_transaction_isolation: ISOLATION, ...settings };
-      await client.query('SELECT set_config(name, value, false) FROM json_each_text($1) AS s (name, value)', [
-        JSON.stringify(wanted),
-      ]);
+      const wanted = { default_transaction_isolation: ISOLATION, ...settings };
+      await client.query(SET, [JSON.stringify(wanted), statement_timeout]);
     } else if (rows[0]?.isolation !== ISOLATION) {
       throw StoreUnavailable(
         `its sessions behind the pooler begin transactions as "${rows[0]?.isolation}": set default_transaction_isolation to "${ISOLATION}" for the role`,
