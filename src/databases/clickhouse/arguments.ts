@@ -50,6 +50,7 @@ function formsOf(arg: Argument): readonly string[] {
     case 'boolean':
       return [arg ? '1' : '0'];
     case 'number': {
+      if (Object.is(arg, -0)) return ['-0.0', '0', quoteLiteral('-0.0')];
       const [text = '', ...numbers] = formsOf(String(arg));
       return numbers.length === 0 ? [text] : [...numbers, text];
     }

@@ -5,6 +5,7 @@ import { DatabaseError } from '../errors.ts';
 import { Meter } from '../meter.ts';
 import { foreign } from './foreign.ts';
 import { RowEncoder } from './results-rows.ts';
+import { watchText } from './results-text.ts';
 
 /** COPY's formats. */
 export type Format = 'text' | 'binary';
@@ -27,7 +28,7 @@ export class Incoming {
     this.format = result.body.encoding === 'pg-binary' ? 'binary' : 'text';
     this.#meter = new Meter(options);
     this.#encoder = new RowEncoder(result.columns, database);
-    this.#chunks = this.#meter.chunks(chunksOf(result, this.#encoder));
+    this.#chunks = this.#meter.chunks(chunksOf(result, this.#encoder, database));
   }
 
   /** What has come so far. */
@@ -138,11 +139,12 @@ function countLines(data: Buffer): number {
   return data.length === 0 || data.at(-1) === 0x0a ? lines : Number.NaN;
 }
 
-function chunksOf({ body }: ResultSet, encoder: RowEncoder): AsyncIterable<Chunk> {
+function chunksOf({ body, columns }: ResultSet, encoder: RowEncoder, database: string): AsyncIterable<Chunk> {
   switch (body.encoding) {
     case 'pg-binary':
-    case 'copy-text':
       return body.chunks;
+    case 'copy-text':
+      return watchText(body.chunks, columns, database);
     case 'rows':
       return encoder.encode(body.batches);
     case 'sqlite-file':

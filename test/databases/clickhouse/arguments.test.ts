@@ -98,6 +98,9 @@ for (const server of servers('clickhouse')) {
 
     test('numbers keep every digit', async (t) => {
       const source = await openSource(t, await freshDatabase(t, server));
+      assert.deepEqual(await rowsOf(source, 'SELECT ? AS x', [-0]), [[-0]]);
+      assert.deepEqual(await rowsOf(source, 'SELECT 1 AS x WHERE toUInt8(0) = ?', [-0]), [[1n]]);
+      assert.deepEqual(await rowsOf(source, 'SELECT 1 AS x WHERE toDecimal32(0, 2) = ?', [-0]), [[1n]]);
       for (const [number, type] of [
         ['18446744073709551615', 'UInt64'],
         ['-9223372036854775808', 'Int64'],

@@ -11,7 +11,8 @@ import { execute, freshDatabase, type Service, servers } from '../../support/ser
 import { closing } from '../support.ts';
 import { type Case, CLICKHOUSE, MARIADB_ALONE, MYSQL, MYSQL_ALONE, POSTGRES, SQLITE } from './cases.ts';
 
-const POOL = { max_active: 10, max_idle: 10, connect_timeout_ms: 10_000 };
+// A machine that runs all tests at once may take long to connect.
+const POOL = { max_active: 10, max_idle: 10, connect_timeout_ms: 60_000 };
 
 export interface SourceSide {
   readonly source: Source;

@@ -71,7 +71,8 @@ async function moved(
   } catch (error) {
     // What failed for another reason than the value is no answer.
     if (!(error instanceof DatabaseError) || error.transient) return { what: String(error), type };
-    return { what: 'refused', type };
+    const named = /column "?c"?[ ,:]/.test(error.message);
+    return { what: named ? 'refused' : `refused without its column: ${error.message}`, type };
   }
 }
 
