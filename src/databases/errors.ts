@@ -55,6 +55,11 @@ export class DatabaseError extends Error {
   }
 }
 
+/** What to say behind the server's own message when its time limit has ended a query, and not one of ours. */
+export function limitOfDatabase(setting: string): string {
+  return `: a time limit of the database (${setting})`;
+}
+
 /** What to say of a query that was given another number of arguments than it takes. */
 export function wrongCount(given: number, taken: number): string {
   return `the query takes ${taken === 1 ? '1 argument' : `${taken} arguments`}, ${given} were given`;

@@ -1,7 +1,7 @@
 /** Errors of ClickHouse and the network as errors of ours. */
 
 import { connectionText } from '../../util/tls.ts';
-import { DatabaseError, type DatabaseErrorCode, isTlsRefusal } from '../errors.ts';
+import { DatabaseError, type DatabaseErrorCode, isTlsRefusal, limitOfDatabase } from '../errors.ts';
 import { redact } from '../redact.ts';
 
 /** The marks in which the server quotes values. */
@@ -179,7 +179,8 @@ export function failureOf(error: unknown, { database, doing, args = [], address 
   }
   if (!(error instanceof ServerFailure)) return error;
   const [code, transient] = kindOf(error, doing);
-  const suffix = error.code === 0 ? '' : ` (code ${error.code})`;
+  const limit = error.code === CODE.TIMEOUT_EXCEEDED ? limitOfDatabase('max_execution_time') : '';
+  const suffix = error.code === 0 ? '' : `${limit} (code ${error.code})`;
   // Without a cause: the server's own text quotes the query and its arguments.
   return new DatabaseError(code, `${database}: ${safeMessage(error, args)}${suffix}`, {
     transient,

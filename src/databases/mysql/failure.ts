@@ -1,7 +1,7 @@
 /** Errors of MySQL and MariaDB, of their driver and of the network as errors of ours. */
 
 import { connectionText } from '../../util/tls.ts';
-import { DatabaseError, type DatabaseErrorCode, isTlsRefusal } from '../errors.ts';
+import { DatabaseError, type DatabaseErrorCode, isTlsRefusal, limitOfDatabase } from '../errors.ts';
 import { redact } from '../redact.ts';
 
 /** The marks in which the server quotes values. */
@@ -48,7 +48,9 @@ export function failureOf(
   const number = errorNumber(error);
   if (number === 0 || !(error instanceof Error)) return connectionFailure(error, database);
   const [code, transient] = kindOf(number, error.message, doing);
-  const message = hidden(number, error.message, args);
+  const setting = TIME_LIMITS.get(number);
+  const message =
+    hidden(number, error.message, args) + (setting === undefined ? '' : limitOfDatabase(setting));
   // Not the error itself as a cause: its message quotes values.
   return new DatabaseError(code, `${database}: ${message} (error ${number})`, {
     transient,
@@ -131,6 +133,12 @@ function kindOf(
   }
   return ['query_failed', false];
 }
+
+/** By whose setting a query has taken too long: MariaDB's, MySQL's. */
+const TIME_LIMITS: ReadonlyMap<number, string> = new Map([
+  [1969, 'max_statement_time'],
+  [3024, 'max_execution_time'],
+]);
 
 /** Errors whose quoted words are names and pieces of the statement; those of others may be values. */
 const QUOTES_NAMES: ReadonlySet<number> = new Set([

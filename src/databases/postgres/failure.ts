@@ -1,7 +1,13 @@
 /** Errors of Postgres, its driver and the network as errors of ours. */
 
 import { connectionText } from '../../util/tls.ts';
-import { DatabaseError, type DatabaseErrorCode, isTlsRefusal, type Position } from '../errors.ts';
+import {
+  DatabaseError,
+  type DatabaseErrorCode,
+  isTlsRefusal,
+  limitOfDatabase,
+  type Position,
+} from '../errors.ts';
 import { positionOfCharacter } from '../position.ts';
 import { redact } from '../redact.ts';
 import { adviceOf } from './advice.ts';
@@ -57,7 +63,11 @@ export function failureOf(
   const line = position === null ? '' : ` at line ${position.line}`;
   const advice = sql === undefined ? '' : adviceOf(error.code, sql, position);
   const hint = hasHarmlessHint(error) ? ` (hint: ${error.hint})` : '';
-  const message = redact(plainMessage(error), args, QUOTES) + redact(hint, args, QUOTES);
+  const limit =
+    error.code === '57014' && error.message.includes('statement timeout')
+      ? limitOfDatabase('statement_timeout')
+      : '';
+  const message = redact(plainMessage(error), args, QUOTES) + limit + redact(hint, args, QUOTES);
   return new DatabaseError(code, `${database}: ${message}${line}${advice} (SQLSTATE ${error.code})`, {
     transient,
     position,

@@ -383,7 +383,7 @@ for (const server of servers('clickhouse')) {
       await assert.rejects(rowsOf(source, 'SELECT count() FROM numbers(1000000000000)'), {
         code: 'query_failed',
         transient: true,
-        message: /Timeout exceeded/,
+        message: /Timeout exceeded.*: a time limit of the database \(max_execution_time\)/,
       });
     });
 

@@ -129,7 +129,7 @@ for (const server of servers('postgres')) {
       const source = await openSource(t, dsn);
       await assert.rejects(rowsOf(source, 'SELECT pg_sleep(1000)', [], { timeout_ms: 1 }), (error) => {
         assert.ok(error instanceof DatabaseError);
-        assert.match(error.message, /statement timeout/);
+        assert.match(error.message, /statement timeout: a time limit of the database \(statement_timeout\)/);
         assert.ok(error.transient);
         return true;
       });
