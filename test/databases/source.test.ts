@@ -175,6 +175,19 @@ test('reads any statement that can stand alone, in its order', async (t) => {
   assert.deepEqual(stagingFiles(folder), [], 'disposing removes the file');
 });
 
+test('a LIMIT that is no whole number fails and says which argument it was', async (t) => {
+  const { source } = await openBench(t, { schema: 'CREATE TABLE t (a)' });
+  const limited = 'SELECT a FROM t WHERE a > ? LIMIT ?';
+  for (const limit of ['2; DROP TABLE t', 'abc', 1.5]) {
+    await assert.rejects(allRows(source, limited, [1, limit]), {
+      code: 'invalid_arguments',
+      message: 'db "ledger": argument 2 is a LIMIT or OFFSET, which takes a whole number (datatype mismatch)',
+    });
+  }
+  await assert.rejects(allRows(source, limited, ['x', 'abc']), /which these arguments are not: 1, 2/);
+  assert.deepEqual(await allRows(source, limited, [1, '5']), []);
+});
+
 test('errors carry the words of SQLite, and no argument', async (t) => {
   const { source, folder } = await openBench(t, {
     schema: 'CREATE VIRTUAL TABLE f USING fts5(a); CREATE TABLE t(a); INSERT INTO t VALUES (\'{"a":1}\')',

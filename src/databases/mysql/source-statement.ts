@@ -1,6 +1,7 @@
 /** A task's statement as far as we need to read it ourselves; all else is asked of the server. */
 import type { Argument } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
+import { positionAt } from '../position.ts';
 import { countingParameters, lockOf, writesFile } from './source-tokens.ts';
 
 /** Blanks, parentheses and comments; of comments whose text the server runs (/*!50000 … and /*M! …) the beginning. */
@@ -49,7 +50,8 @@ export function checkStatement(sql: string, database: string): void {
   if (lock === null) return;
   throw new DatabaseError(
     'invalid_statement',
-    `${database}: ${lock} holds up those who write to the rows for as long as the report runs: leave it out`,
+    `${database}: ${lock.clause} holds up those who write to the rows for as long as the report runs: leave it out`,
+    { position: positionAt(sql, lock.at) },
   );
 }
 

@@ -3,6 +3,8 @@
 export interface Token {
   /** In upper case, a string or a quoted name as its first mark. */
   readonly text: string;
+  /** Where it begins. */
+  readonly at: number;
   /** Whether nothing stands between it and the piece before it. */
   readonly touches: boolean;
 }
@@ -41,13 +43,14 @@ function tokensOf(sql: string, strings: RegExp): readonly Token[] | null {
       touches = false;
       continue;
     }
+    const start = at;
     let text = take(WORD)?.toUpperCase() ?? take(strings)?.charAt(0);
     if (text === undefined) {
       text = sql.charAt(at);
       if (text === "'" || text === '"' || text === '`') return null;
       at += 1;
     }
-    tokens.push({ text, touches });
+    tokens.push({ text, at: start, touches });
     touches = true;
   }
   return tokens;
@@ -59,19 +62,27 @@ export function writesFile(sql: string): boolean {
   return readings(sql).some((tokens) => tokens.some(({ text }) => /^(?:OUT|DUMP)FILE$/.test(text)));
 }
 
+export interface Lock {
+  readonly clause: string;
+  readonly at: number;
+}
+
 /** The first clause that locks the rows that are read, null if there is none. */
-export function lockOf(sql: string): string | null {
+export function lockOf(sql: string): Lock | null {
   if (!/\b(?:UPDATE|SHARE)\b/i.test(sql)) return null;
   const locks = readings(sql).map(lockIn);
   return locks.includes(null) ? null : (locks[0] ?? null);
 }
 
-function lockIn(tokens: readonly Token[]): string | null {
-  for (const [index, { text }] of tokens.entries()) {
+function lockIn(tokens: readonly Token[]): Lock | null {
+  for (const [index, { text, at }] of tokens.entries()) {
     const [second, third, fourth] = tokens.slice(index + 1, index + 4).map((token) => token.text);
-    if (text === 'FOR' && (second === 'UPDATE' || second === 'SHARE')) return `FOR ${second}`;
-    if (text === 'LOCK' && second === 'IN' && third === 'SHARE' && fourth === 'MODE')
-      return 'LOCK IN SHARE MODE';
+    if (text === 'FOR' && (second === 'UPDATE' || second === 'SHARE')) {
+      return { clause: `FOR ${second}`, at };
+    }
+    if (text === 'LOCK' && second === 'IN' && third === 'SHARE' && fourth === 'MODE') {
+      return { clause: 'LOCK IN SHARE MODE', at };
+    }
   }
   return null;
 }

@@ -28,6 +28,8 @@ interface ServerError extends Error {
   readonly severity: string;
   readonly hint?: string;
   readonly position?: string;
+  /** What the server was doing, and with which parameter. Not to be shown: it may quote values. */
+  readonly where?: string;
   readonly routine?: string;
 }
 
@@ -61,6 +63,8 @@ export function failureOf(
   const [code, transient] = kindOf(error, doing);
   const position = positionFrom(error, sql);
   const line = position === null ? '' : ` at line ${position.line}`;
+  const argument = /\bparameter \$(\d+)/.exec(error.where ?? '')?.[1];
+  const which = argument === undefined ? '' : ` in argument ${argument}`;
   const advice = sql === undefined ? '' : adviceOf(error.code, sql, position);
   const hint = hasHarmlessHint(error) ? ` (hint: ${error.hint})` : '';
   const limit =
@@ -68,7 +72,7 @@ export function failureOf(
       ? limitOfDatabase('statement_timeout')
       : '';
   const message = redact(plainMessage(error), args, QUOTES) + limit + redact(hint, args, QUOTES);
-  return new DatabaseError(code, `${database}: ${message}${line}${advice} (SQLSTATE ${error.code})`, {
+  return new DatabaseError(code, `${database}: ${message}${which}${line}${advice} (SQLSTATE ${error.code})`, {
     transient,
     position,
     // invalid_authorization_specification, and a database that does not exist.

@@ -25,6 +25,7 @@ export const SQLITE = {
   CANTOPEN: 14,
   PROTOCOL: 15,
   SCHEMA: 17,
+  MISMATCH: 20,
   RANGE: 25,
   NOTADB: 26,
 } as const;
@@ -88,6 +89,15 @@ export function errorOf(failure: Failure): DatabaseError {
     transient: failure.transient,
     refused: failure.refused ?? false,
   });
+}
+
+/** Of a query that reads, a LIMIT or OFFSET that is no whole number; SQLite does not say whose. */
+export function mismatchText(args: readonly unknown[]): string {
+  const suspects = args.flatMap((arg, index) => (/^\s*[+-]?\d+\s*$/.test(String(arg)) ? [] : [index + 1]));
+  const [first, ...others] = suspects;
+  if (first === undefined) return 'a LIMIT or OFFSET is not a whole number';
+  if (others.length === 0) return `argument ${first} is a LIMIT or OFFSET, which takes a whole number`;
+  return `a LIMIT or OFFSET takes a whole number, which these arguments are not: ${suspects.join(', ')}`;
 }
 
 /** SQLite's own words are shorter: what is longer quotes a text, and taking arguments out of that takes too long. */

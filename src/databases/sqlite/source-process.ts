@@ -4,7 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import type { Argument, Column } from '../database.ts';
 import { DatabaseError, wrongCount } from '../errors.ts';
 import { describeColumns, hasComputedReals, typesSeen } from './columns.ts';
-import { failureOf, redact, resultCode, SQLITE } from './failure.ts';
+import { failureOf, mismatchText, redact, resultCode, SQLITE } from './failure.ts';
 import { fileUri } from './quote.ts';
 import { checkReadable, RowReader, readerSql, readRows } from './row-reader.ts';
 import { serve } from './serve.ts';
@@ -209,6 +209,9 @@ function running<T>(args: readonly Argument[], work: () => T): T {
     return work();
   } catch (error) {
     if (error instanceof DatabaseError) throw error;
+    if (resultCode(error) === SQLITE.MISMATCH) {
+      throw new DatabaseError('invalid_arguments', `${database}: ${mismatchText(args)} (datatype mismatch)`);
+    }
     const { code, message, transient } = failureOf(error, database, 'query_failed');
     throw new DatabaseError(code, redact(message, args), { transient });
   }

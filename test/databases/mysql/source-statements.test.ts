@@ -133,6 +133,13 @@ for (const server of servers('mysql')) {
       }
     });
 
+    test('a lock is told with its place', async (t) => {
+      const source = await openSource(t, await freshDatabase(t, server));
+      await assert.rejects(source.prepare("SELECT 'é'\n  FROM DUAL FOR UPDATE", never()), {
+        position: { line: 2, column: 13 },
+      });
+    });
+
     test("other databases' parameters are told from ours", async (t) => {
       const source = await openSource(t, await freshDatabase(t, server));
       for (const [sql, found] of [
@@ -166,7 +173,7 @@ for (const server of servers('mysql')) {
 }
 
 test('a query is read as the server may read it', () => {
-  assert.equal(lockOf("SELECT 'a\\' FOR UPDATE"), 'FOR UPDATE');
+  assert.equal(lockOf("SELECT 'a\\' FOR UPDATE")?.clause, 'FOR UPDATE');
   assert.equal(lockOf("SELECT 'a\\' FOR UPDATE '"), null);
   assert.equal(lockOf("SELECT 'open FOR UPDATE"), null);
   assert.deepEqual(countingParameters("SELECT '\\' LIMIT ?', ? LIMIT ?", 2), [1]);

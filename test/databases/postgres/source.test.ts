@@ -285,7 +285,13 @@ for (const server of servers('postgres')) {
         'select $1::int',
         ['s3cret'],
         'query_failed',
-        /^db "app": .*invalid input syntax for type integer/,
+        /^db "app": .*invalid input syntax for type integer in argument 1\b/,
+      );
+      await fails(
+        'select 1 where $1 > 0 limit $2',
+        ['1', '2; x'],
+        'query_failed',
+        /type bigint in argument 2\b/,
       );
       await fails('select $1::date', ['s3cret'], 'query_failed', /date/);
       await fails('select\nnope', [], 'invalid_statement', /column "nope" does not exist at line 2/);
