@@ -196,10 +196,12 @@ function sizeOf(type: string, mariadb: boolean): { readonly row: number; readonl
   if (fixed !== undefined) return { row: fixed, page: fixed };
   if (/char|binary/.test(word)) {
     const most = Number(first) * (word.endsWith('char') ? 4 : 1);
+    // Of one length, which is not noted.
+    if (word === 'binary') return { row: most, page: most };
     const row = most + (most > 255 ? 2 : 1);
     // MySQL moves any value out of the page that is longer than what stays there, MariaDB those of long columns alone.
     if (mariadb) return { row, page: most > 255 ? MARIADB_LONG_BYTES : most + 1 };
-    return { row, page: word === 'binary' ? most : Math.min(most + 1, MYSQL_LONG_BYTES) };
+    return { row, page: Math.min(most + 1, MYSQL_LONG_BYTES) };
   }
   return { row: 12, page: mariadb ? MARIADB_LONG_BYTES : MYSQL_LONG_BYTES };
 }

@@ -18,7 +18,7 @@ const SEGMENT_BYTES = 32 * 1024 * 1024;
 /** One INSERT: rows up to this size, in bytes of copy-text, and no more placeholders than MySQL takes. */
 const INSERT_BYTES = 256 * 1024;
 const MOST_PLACEHOLDERS = 65_535;
-const MOST_INSERT_ROWS = 256;
+const MOST_INSERT_ROWS = 1_024;
 /** The largest 32-bit float, in digits that no server takes for more. */
 const LARGEST_FLOAT = '3.4028234663852886e38';
 /** Of a packet beside its values: more than it can be. */

@@ -380,7 +380,7 @@ for (const server of servers('mysql')) {
 
     test('the widest tables that the server makes, and none wider', async (t) => {
       const dsn = await freshDatabase(t, server);
-      const results = await openResults(t, dsn);
+      const results = await openResults(t, dsn, { column_types: 'source' });
       const kinds: readonly (readonly [Column['type'], Partial<Column>])[] = [
         ['TEXT', {}],
         ['BIGINT', {}],
@@ -390,6 +390,10 @@ for (const server of servers('mysql')) {
         ['TIMESTAMP', {}],
         ['BOOLEAN', {}],
         ['BYTES', {}],
+        ['TEXT', { source_type: 'varchar(60)' }],
+        ['TEXT', { source_type: 'char(9)' }],
+        ['BYTES', { source_type: 'varbinary(50)' }],
+        ['BYTES', { source_type: 'binary(20)' }],
       ];
       for (const [type, fields] of kinds) {
         const fits = (count: number) => {
