@@ -52,7 +52,7 @@ export class CopyTextForm implements RowForm {
       if (this.#short.length < this.#size) return;
       this.#makeRoom(64);
       const text = shortText(this.#type, this.#short, 0, this.#size);
-      this.#length += this.#made.write(text, this.#length, 'latin1');
+      this.#length = textInto(this.#made, this.#length, text);
     } else {
       this.#makeRoom(2 * piece.length);
       this.#length = escapeInto(this.#made, this.#length, piece, 0, piece.length);
@@ -82,7 +82,7 @@ export class CopyTextForm implements RowForm {
       }
       const type = this.#types[index] ?? 'ANY';
       if (SHORT.has(type)) {
-        to += made.write(shortText(type, body, at, size), to, 'latin1');
+        to = textInto(made, to, shortText(type, body, at, size));
       } else if (type === 'BYTES') {
         to = hexInto(made, writeHexMark(made, to), body, at, at + size);
       } else {
@@ -136,6 +136,12 @@ function shortText(type: Column['type'], body: Buffer, at: number, size: number)
         type === 'TIMESTAMPTZ' ? '+00' : '',
       );
   }
+}
+
+/** Writes a short text of plain characters, sooner than `Buffer.write` would; where its end is then. */
+function textInto(made: Buffer, begin: number, text: string): number {
+  for (let at = 0; at < text.length; at += 1) made[begin + at] = text.charCodeAt(at);
+  return begin + text.length;
 }
 
 /** Writes "\x", whose backslash is escaped; where its end is then. */
@@ -243,14 +249,39 @@ export function instantText(high: number, low: number, zone: string): string {
   }
   const { date, era } = dateText(days);
   const seconds = Math.floor(microseconds / 1_000_000);
-  const time = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map((part) => pad(Math.floor(part), 2));
+  const minutes = Math.floor(seconds / 60);
+  const time = `${two(Math.floor(minutes / 60))}:${two(minutes % 60)}:${two(seconds % 60)}`;
   const fraction = microseconds % 1_000_000;
   const point = fraction === 0 ? '' : `.${pad(fraction, 6).replace(/0+$/, '')}`;
-  return `${date} ${time.join(':')}${point}${zone}${era}`;
+  return `${date} ${time}${point}${zone}${era}`;
+}
+
+const TWO_DIGITS = Array.from({ length: 100 }, (_, number) => pad(number, 2));
+
+function two(number: number): string {
+  return TWO_DIGITS[number] ?? '';
+}
+
+interface DateText {
+  readonly date: string;
+  readonly era: string;
+}
+
+/** Dates repeat: each is made text once, and so many are kept. */
+const dates = new Map<number, DateText>();
+const MOST_DATES = 4_096;
+
+function dateText(days: number): DateText {
+  const known = dates.get(days);
+  if (known !== undefined) return known;
+  const made = makeDate(days);
+  if (dates.size >= MOST_DATES) dates.clear();
+  dates.set(days, made);
+  return made;
 }
 
 /** The Gregorian date so many days after 2000-01-01, by the way of years that begin in March. */
-function dateText(days: number): { readonly date: string; readonly era: string } {
+function makeDate(days: number): DateText {
   const day = days + DAYS_BEFORE_2000;
   const era = Math.floor(day / 146_097);
   const of_era = day - era * 146_097;
