@@ -61,7 +61,11 @@ test('by number: what it is, and whether to try again', () => {
   for (const [number, code, transient] of cases) {
     const failure = told(number, 'it failed');
     assert.deepEqual([failure.code, failure.transient], [code, transient], String(number));
-    assert.equal(failure.message, `db "app": it failed (error ${number})`);
+    const limit =
+      number === 1969 || number === 3024
+        ? `: a time limit of the database (${number === 1969 ? 'max_statement_time' : 'max_execution_time'})`
+        : '';
+    assert.equal(failure.message, `db "app": it failed${limit} (error ${number})`);
   }
   // Written on our own account, what is refused is not the statement but the time.
   for (const number of [1290, 1792, 1836]) assert.deepEqual(told(number, 'no', 'write').code, 'unavailable');
