@@ -93,6 +93,7 @@ test('counts parameters as SQLite does, and $1 as Postgres does', () => {
   assert.match(refusal('SELECT $1, ?'), /cannot be mixed/);
   assert.match(refusal('SELECT ?0'), /no parameter \?0/);
   assert.match(refusal('SELECT ?99999'), /no parameter/);
+  assert.match(refusal(`SELECT ${'?, '.repeat(32_766)}?`), /at most 32766 parameters/);
   assert.match(refusal('SELECT #1'), /no parameter #1/);
 });
 
