@@ -47,7 +47,7 @@ test('tasks that write, are no SQL, or name unknown databases: the server says w
   assert.equal(lines.length, faulty.length, server.stderr);
   for (const [n, [sql, message]] of faulty.entries()) {
     const line = lines[n] ?? '';
-    assert.match(line, new RegExp(`tasks\\.sql:${2 * n + 1}: .*faulty_${n}.*ledger`), sql);
+    assert.match(line, new RegExp(`tasks\\.sql:${2 * n + 2}:\\d+: .*faulty_${n}.*ledger`), sql);
     assert.match(line, message);
   }
   assert.equal(server.url, '', 'nothing listened');
@@ -80,7 +80,7 @@ test('a store or a results folder that cannot be written', async (t) => {
 });
 
 test('a source that goes away fails its jobs, and the server lives and recovers', async (t) => {
-  const place = setup(t);
+  const place = setup(t, { app: 'ready = ["store", "db"]' });
   const server = await launch(t, place.folder).started();
   renameSync(place.ledger, `${place.ledger}.away`);
   const job = await server.finished(await server.post('total'));

@@ -57,6 +57,7 @@ function withFile(t: TestContext, db: Settings, results?: Settings) {
     tasks: '-- name: one\nSELECT 1 AS n',
     db: { app: db },
     results: { reports: results ?? file },
+    app: { ready: ['store'] },
   });
 }
 
@@ -87,6 +88,7 @@ suite('the start', { concurrency: 2 }, () => {
         ].join('\n'),
         db: { here: { type: 'sqlite', dsn: path }, ...(kind === 'db' ? { away } : {}) },
         results: { here: file, ...(kind === 'results' ? { away } : {}) },
+        app: { ready: ['store', 'db.here', 'results.here'] },
       });
       const running = await launch(t, place).started();
       const waited = running.log.find(({ event }) => event === 'database_awaited');

@@ -65,7 +65,8 @@ export function setup(t: TestContext, { tasks, db, results, app = {}, store }: P
   const folder = tempFolder(t);
   mkdirSync(join(folder, 'sql'));
   writeFileSync(join(folder, 'sql', 'tasks.sql'), tasks);
-  const quick = { log_level: 'info', heartbeat: '100ms', sweep: '100ms', results_sweep: '200ms' };
+  const ready = ['store', 'db', 'results'];
+  const quick = { log_level: 'info', heartbeat: '100ms', sweep: '100ms', results_sweep: '200ms', ready };
   const sections: [string, Settings][] = [
     ['app', { ...quick, ...app }],
     ...Object.entries(db).map(([name, settings]): [string, Settings] => [`db.${name}`, settings]),
