@@ -56,7 +56,7 @@ async function postgres(dsn: string, sql: string): Promise<Row[]> {
   const client = new pg.Client({
     connectionString: dsn,
     application_name: 'test tool',
-    connectionTimeoutMillis: 10_000,
+    connectionTimeoutMillis: 60_000,
   });
   client.on('error', () => {}); // while a query runs, that query rejects
   try {
@@ -77,7 +77,7 @@ async function mysql(dsn: string, sql: string): Promise<Row[]> {
   const connection = await createConnection({
     uri: dsn,
     rowsAsArray: true,
-    connectTimeout: 10_000,
+    connectTimeout: 60_000,
     typeCast: (field) => field.string(),
   });
   try {
