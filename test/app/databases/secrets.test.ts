@@ -34,6 +34,8 @@ const FAILING: Readonly<Record<string, readonly string[]>> = {
 const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   'SELECT n FROM (SELECT 1 AS n) AS one WHERE $1::text ~ ($1::text || $2::text)': [SECRET, '('],
   'SELECT 1 AS n WHERE ? REGEXP ?': [SECRET, `${SECRET}(`],
+  // Without parentheses it is a path that is not there, which MySQL takes.
+  "SELECT EXTRACTVALUE('<a/>', ?) AS n": [`((${SECRET}`],
   'SELECT 1 AS n WHERE match(?, ?)': [SECRET, `${SECRET}(`],
 };
 
