@@ -67,7 +67,17 @@ export type Accept =
  * gives any of them in any column: a DECIMAL may be a bigint or a number, a BOOLEAN 1, text that is not UTF-8
  * its bytes.
  */
-export type Value = null | bigint | number | string | boolean | Uint8Array;
+export type Value = WholeValue | LongValue;
+export type WholeValue = null | bigint | number | string | boolean | Uint8Array;
+
+/**
+ * A text, as UTF-8, or bytes, too large to be handed over as one. It is the last of its batch's rows that has such
+ * values; they are read once, to their end, in the order of the columns, before the next batch is asked for.
+ */
+export interface LongValue {
+  readonly long: 'text' | 'bytes';
+  readonly pieces: AsyncIterable<Uint8Array>;
+}
 
 /** A piece of a result set on its way. Its end need not be the end of a row. */
 export interface Chunk {

@@ -26,25 +26,26 @@ export class ValueBound {
     this.#columns = columns;
   }
 
-  /** The error of a value that is too large. Columns count from 0, rows from 1. */
-  valueError(column: number, row: number): DatabaseError {
+  /** The error of a value that is too large. Columns count from 0, rows from 1; null: not known. */
+  valueError(column: number, row: number | null): DatabaseError {
     const { max_value_bytes } = this.#limits;
     if (this.value < max_value_bytes) return tooManyBytes(this.#limits);
     return new DatabaseError(
       'limit_reached',
-      `${this.#database}: column "${this.#columns[column]?.name ?? ''}", row ${row}: a value has more bytes than max_value_bytes (${max_value_bytes}); ${HELP}`,
+      `${this.#database}: column "${this.#columns[column]?.name ?? ''}"${row === null ? '' : `, row ${row}`}: a value has more bytes than max_value_bytes (${max_value_bytes}); ${HELP}`,
     );
   }
 
   /** The error of a row that is too large although none of its values is. */
-  rowError(row: number): DatabaseError {
+  rowError(row: number | null): DatabaseError {
     const { max_value_bytes } = this.#limits;
     if (this.row < max_value_bytes * VALUES_A_ROW) return tooManyBytes(this.#limits);
     return new DatabaseError(
       'limit_reached',
-      `${this.#database}: row ${row}: its values have more bytes than a row may have, ${VALUES_A_ROW} times max_value_bytes (${max_value_bytes}); ${HELP}`,
+      `${this.#database}: ${row === null ? 'a row' : `row ${row}`}: its values have more bytes than a row may have, ${VALUES_A_ROW} times max_value_bytes (${max_value_bytes}); ${HELP}`,
     );
   }
 }
 
+/** Ends messages about values that are too large. */
 const HELP = 'let the query give less of it, or raise app.max_value_bytes or the max_value_bytes of the task';

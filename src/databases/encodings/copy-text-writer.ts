@@ -15,7 +15,7 @@ const X = 0x78;
 const HEX = Buffer.from('0123456789abcdef', 'latin1');
 
 /** What follows the backslash for a byte that is escaped; 0 for the others. */
-const ESCAPES = new Uint8Array(256);
+export const ESCAPES = new Uint8Array(256);
 for (const [code, letter] of [
   [0x00, '0'],
   [0x08, 'b'],

@@ -15,8 +15,9 @@
  * - TEXT, JSON and ANY: the text itself.
  */
 import { isUtf8 } from 'node:buffer';
-import type { Chunk, Column, ColumnType, Value } from '../database.ts';
+import type { Chunk, Column, ColumnType, Value, WholeValue } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
+import { encodeLong, isLong } from './long-value.ts';
 
 const ESCAPED = /[\0\b\f\n\r\t\v\\]/;
 const EVERY_ESCAPED = /[\0\b\f\n\r\t\v\\]/g;
@@ -38,7 +39,7 @@ export function escapeText(text: string): string {
 }
 
 /** A value as a field of its line, escaped. */
-export function encodeField(value: Value): string {
+export function encodeField(value: WholeValue): string {
   switch (typeof value) {
     case 'string':
       return escapeText(value);
@@ -64,7 +65,19 @@ export async function* encodeRows(
   let rows = 0;
   for await (const batch of batches) {
     for (const row of batch) {
-      lines += `${row.map(encodeField).join('\t')}\n`;
+      for (let index = 0; index < row.length; index += 1) {
+        const value = row[index] ?? null;
+        if (index > 0) lines += '\t';
+        if (!isLong(value)) {
+          lines += encodeField(value);
+          continue;
+        }
+        yield { data: Buffer.from(lines), rows };
+        lines = '';
+        rows = 0;
+        for await (const data of encodeLong(value)) yield { data, rows };
+      }
+      lines += '\n';
       rows += 1;
       if (lines.length < CHUNK_CHARACTERS) continue;
       yield { data: Buffer.from(lines), rows };
@@ -83,7 +96,7 @@ const BACKSLASH = 0x5c;
 export async function* decodeRows(
   chunks: AsyncIterable<Chunk>,
   columns: readonly Pick<Column, 'name' | 'type'>[],
-): AsyncGenerator<readonly (readonly Value[])[], void, void> {
+): AsyncGenerator<readonly (readonly WholeValue[])[], void, void> {
   const decoder = new LineDecoder(columns);
   for await (const { data } of chunks) yield decoder.push(data);
   decoder.end();
@@ -103,9 +116,9 @@ export class LineDecoder {
   }
 
   /** The rows that end in this piece. Throws where text is not UTF-8. */
-  push(piece: Uint8Array): readonly (readonly Value[])[] {
+  push(piece: Uint8Array): readonly (readonly WholeValue[])[] {
     let data = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
-    const rows: Value[][] = [];
+    const rows: WholeValue[][] = [];
     if (this.#long !== null) {
       const next = this.#long.push(data);
       if (next < 0) return [];
@@ -149,7 +162,7 @@ const LONGEST_FIELD = 500_000_000;
 const LONG_LINE_BYTES = 256 * 1024;
 
 class LongLine {
-  readonly row: Value[] = [];
+  readonly row: WholeValue[] = [];
   readonly #columns: readonly Pick<Column, 'name' | 'type'>[];
   /** Of the field under way, without its escapes. */
   #parts: Buffer[] = [];
@@ -203,9 +216,9 @@ class LongLine {
   }
 }
 
-function decodeLines(lines: Buffer, columns: readonly Pick<Column, 'name' | 'type'>[]): Value[][] {
-  const rows: Value[][] = [];
-  let row: Value[] = [];
+function decodeLines(lines: Buffer, columns: readonly Pick<Column, 'name' | 'type'>[]): WholeValue[][] {
+  const rows: WholeValue[][] = [];
+  let row: WholeValue[] = [];
   let start = 0;
   let escaped = false;
   for (let at = 0; at < lines.length; at += 1) {
@@ -236,7 +249,7 @@ function decodeField(
   end: number,
   escaped: boolean,
   column: Pick<Column, 'name' | 'type'>,
-): Value {
+): WholeValue {
   if (!escaped) return decodeValue(lines, start, end, column);
   if (end - start === 2 && lines[start + 1] === 0x4e /* N */) return null;
   const field = unescaped(lines.subarray(start, end));
@@ -248,7 +261,7 @@ function decodeValue(
   start: number,
   end: number,
   { name, type }: Pick<Column, 'name' | 'type'>,
-): Value {
+): WholeValue {
   if (end - start > LONGEST_FIELD) {
     throw new DatabaseError(
       'query_failed',
@@ -297,7 +310,7 @@ function unescaped(field: Buffer): Buffer {
   return plain.subarray(0, length);
 }
 
-function decodeText(text: string, type: Exclude<ColumnType, 'BYTES'>): Value {
+function decodeText(text: string, type: Exclude<ColumnType, 'BYTES'>): WholeValue {
   switch (type) {
     case 'BIGINT':
       return BigInt(text);

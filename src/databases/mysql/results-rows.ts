@@ -3,6 +3,7 @@
  * rounds 1.5 to 2 and takes 101112 for a date without a word. What is not a value of its column's type is an error.
  */
 import type { Value } from '../database.ts';
+import { isLong } from '../encodings/long-value.ts';
 import { realText } from '../encodings/real-text.ts';
 import { DatabaseError } from '../errors.ts';
 import type { PlannedColumn } from './results-columns.ts';
@@ -33,7 +34,7 @@ export async function* fitRows(
 }
 
 function kindOf(value: Exclude<Value, null>): string {
-  if (typeof value === 'object') return 'a blob';
+  if (typeof value === 'object') return isLong(value) && value.long === 'text' ? 'a text' : 'a blob';
   if (typeof value === 'string') return 'a text';
   if (typeof value === 'boolean') return 'a boolean';
   return typeof value === 'bigint' || Number.isInteger(value) ? 'an integer' : 'a float';
@@ -71,12 +72,14 @@ function fitValue(value: Exclude<Value, null>, { from }: PlannedColumn): Value |
       return utc === undefined ? undefined : `${utc}+00`;
     }
     case 'BYTES':
+      if (isLong(value)) return { ...value, long: 'bytes' };
       if (typeof value === 'string') return Buffer.from(value);
       return typeof value === 'object' ? value : undefined;
     case 'TEXT':
     case 'JSON':
     case 'ANY':
       if (typeof value === 'number') return realText(value);
+      if (isLong(value)) return value.long === 'text' ? value : undefined;
       return typeof value === 'object' ? undefined : value;
   }
 }

@@ -3,8 +3,9 @@
  * change would come of it: it takes 'now' for a date and 24:00:00 for the next day, drops the zone of a timestamp and
  * rounds its nanoseconds. Such values are refused here.
  */
-import type { Chunk, Column, ColumnType, Value } from '../database.ts';
+import type { Chunk, Column, ColumnType, LongValue, Value, WholeValue } from '../database.ts';
 import { encodeField } from '../encodings/copy-text.ts';
+import { encodeLong, isLong } from '../encodings/long-value.ts';
 import { realText } from '../encodings/real-text.ts';
 import { DatabaseError } from '../errors.ts';
 
@@ -41,7 +42,21 @@ export class RowEncoder {
     for await (const batch of batches) {
       for (const row of batch) {
         this.#row += 1;
-        lines += this.#line(row);
+        if (row.length !== this.#columns.length)
+          throw new Error('a row of a result has too few or too many values');
+        for (let index = 0; index < row.length; index += 1) {
+          const value = row[index] ?? null;
+          if (index > 0) lines += '\t';
+          if (!isLong(value)) {
+            lines += this.#field(index, value);
+            continue;
+          }
+          yield { data: Buffer.from(lines), rows };
+          lines = '';
+          rows = 0;
+          for await (const data of encodeLong(this.#checkLong(index, value))) yield { data, rows };
+        }
+        lines += '\n';
         rows += 1;
         if (lines.length < CHUNK_CHARACTERS) continue;
         yield { data: Buffer.from(lines), rows };
@@ -60,34 +75,47 @@ export class RowEncoder {
     });
   }
 
-  #line(row: readonly Value[]): string {
-    if (row.length !== this.#columns.length)
-      throw new Error('a row of a result has too few or too many values');
-    let line = '';
-    for (let index = 0; index < row.length; index += 1) {
-      const value = row[index] ?? null;
-      if (value !== null) this.#check(index, value);
-      if (index > 0) line += '\t';
-      line +=
-        typeof value === 'number' && HOLDS_TEXT.has(this.#columns[index]?.type)
-          ? realText(value)
-          : encodeField(value);
-    }
-    return `${line}\n`;
+  #field(index: number, value: WholeValue): string {
+    if (value !== null) this.#check(index, value);
+    return typeof value === 'number' && HOLDS_TEXT.has(this.#columns[index]?.type)
+      ? realText(value)
+      : encodeField(value);
   }
 
-  #check(index: number, value: Exclude<Value, null>): void {
+  #checkLong(index: number, { long, pieces }: LongValue): LongValue {
+    const type = this.#columns[index]?.type ?? 'ANY';
+    if (long === 'bytes') {
+      this.#checkBytes(index);
+      return { long, pieces };
+    }
+    if (!HOLDS_TEXT.has(type)) throw this.#refused(index, `is not ${WANTED[type] ?? type}`);
+    const refused = () => this.#refused(index, NO_TEXT);
+    async function* checked(): AsyncGenerator<Uint8Array, void, void> {
+      for await (const piece of pieces) {
+        if (piece.includes(0)) throw refused();
+        yield piece;
+      }
+    }
+    return { long, pieces: checked() };
+  }
+
+  #check(index: number, value: Exclude<WholeValue, null>): void {
     const type = this.#columns[index]?.type ?? 'ANY';
     if (typeof value === 'string' && (value.includes('\0') || !value.isWellFormed())) {
-      throw this.#refused(index, 'is text with a NUL character or half a surrogate pair');
+      throw this.#refused(index, NO_TEXT);
     }
     if (value instanceof Uint8Array) {
-      if (type === 'BYTES') return;
-      if (type !== 'ANY') throw this.#refused(index, `is binary (or text that is not UTF-8), not ${type}`);
-      this.#bytes[index] = (this.#bytes[index] ?? 0) + 1;
+      this.#checkBytes(index);
       return;
     }
     if (!isOfKind(type, value)) throw this.#refused(index, `is not ${WANTED[type] ?? type}`);
+  }
+
+  #checkBytes(index: number): void {
+    const type = this.#columns[index]?.type ?? 'ANY';
+    if (type === 'BYTES') return;
+    if (type !== 'ANY') throw this.#refused(index, `is binary (or text that is not UTF-8), not ${type}`);
+    this.#bytes[index] = (this.#bytes[index] ?? 0) + 1;
   }
 
   #refused(index: number, what: string): DatabaseError {
@@ -98,6 +126,8 @@ export class RowEncoder {
     );
   }
 }
+
+const NO_TEXT = 'is text with a NUL character or half a surrogate pair';
 
 const WANTED: Partial<Record<ColumnType, string>> = {
   BYTES: 'binary',

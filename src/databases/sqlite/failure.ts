@@ -25,6 +25,7 @@ export const SQLITE = {
   CANTOPEN: 14,
   PROTOCOL: 15,
   SCHEMA: 17,
+  TOOBIG: 18,
   MISMATCH: 20,
   RANGE: 25,
   NOTADB: 26,

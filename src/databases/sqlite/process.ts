@@ -5,6 +5,7 @@
  * memory) away from the server.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { Socket } from 'node:net';
 import { DatabaseError } from '../errors.ts';
 import { errorOf, type Failure } from './failure.ts';
 
@@ -37,6 +38,12 @@ interface Pending {
 
 /** The file descriptor of the pipe whose end tells the child that this process is gone. */
 export const LIFELINE = 4;
+/** And of the one over which a child asks for a turn, a byte each, and waits for the answer, whatever it is doing. */
+export const ASKING = 5;
+const ASKED_FOR = { r: 'row', v: 'value' } as const;
+
+/** For what a child wants a turn: the first large value of a row, or another of the same. */
+export type AskedFor = (typeof ASKED_FOR)[keyof typeof ASKED_FOR];
 
 /** Environment variables that a child needs; the rest, passwords among them, is none of its business. */
 const PASSED_ON = ['PATH', 'TMPDIR', 'TMP', 'TEMP', 'SQLITE_TMPDIR', 'SystemRoot', 'NODE_V8_COVERAGE'];
@@ -49,6 +56,8 @@ export class SqliteProcess<T extends Operations<T>> {
   readonly ready: Promise<void>;
   readonly exited: Promise<void>;
   readonly #started: () => void;
+  /** Called when the child asks for a turn; it is answered when that resolves. */
+  onAsk: ((what: AskedFor) => Promise<void>) | null = null;
   #next = 1;
   #alive = true;
   #ending = false;
@@ -69,10 +78,10 @@ export class SqliteProcess<T extends Operations<T>> {
     this.#child = fork(module, args, {
       serialization: 'advanced',
       // Not those of this process: --test, --inspect and the like are not meant for it.
-      execArgv: ['--disable-warning=ExperimentalWarning'],
+      execArgv: ['--disable-warning=ExperimentalWarning', '--expose-gc'],
       env: { ...env, ...environment },
       // The last one is the lifeline. A crash's last words on stderr are worth having in the log.
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe', 'pipe'],
     });
     const started = Promise.withResolvers<void>();
     this.ready = started.promise;
@@ -86,6 +95,9 @@ export class SqliteProcess<T extends Operations<T>> {
     });
     // A closed lifeline is told by the exit; without a listener it would be an uncaught error.
     this.#child.stdio[LIFELINE]?.on('error', () => {});
+    const asking = this.#asking();
+    asking?.on('error', () => {});
+    asking?.on('data', (asked: Buffer) => this.#asked(asked.toString(), asking));
     // Until it is ready this process is kept running: someone may be waiting for that.
     void this.ready.then(() => {
       if (this.#pending.size === 0) this.#rest();
@@ -140,6 +152,21 @@ export class SqliteProcess<T extends Operations<T>> {
     else this.#settle(answer.id)?.resolve(answer.reply);
   }
 
+  #asking(): Socket | null {
+    // Its type knows of five pipes only.
+    const pipe = (this.#child.stdio as readonly unknown[])[ASKING];
+    return pipe instanceof Socket ? pipe : null;
+  }
+
+  #asked(what: string, pipe: Socket): void {
+    if (what !== 'r' && what !== 'v') return;
+    // Who gives up waiting ends the process.
+    this.onAsk?.(ASKED_FOR[what]).then(
+      () => pipe.write('.'),
+      () => {},
+    );
+  }
+
   #settle(id: number): Pending | undefined {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
@@ -154,6 +181,7 @@ export class SqliteProcess<T extends Operations<T>> {
     this.#child.channel?.unref();
     const lifeline = this.#child.stdio[LIFELINE];
     if (lifeline && 'unref' in lifeline && typeof lifeline.unref === 'function') lifeline.unref();
+    this.#asking()?.unref();
   }
 
   #ended(how: string, resolve: () => void): void {

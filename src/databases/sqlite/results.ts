@@ -14,8 +14,11 @@ import type {
   ResultTable,
   SweepOptions,
   Swept,
+  Value,
+  WholeValue,
   WriteOptions,
 } from '../database.ts';
+import { isLong, wholeOf } from '../encodings/long-value.ts';
 import { DatabaseError } from '../errors.ts';
 import { inTurns } from '../large-turn.ts';
 import { checkLimits } from '../meter.ts';
@@ -296,7 +299,7 @@ async function* piecesOf(
 ): AsyncGenerator<Piece, void, void> {
   switch (body.encoding) {
     case 'rows':
-      for await (const rows of body.batches) yield { rows };
+      for await (const rows of body.batches) yield { rows: await wholeRows(rows) };
       break;
     case 'copy-text':
       for await (const { data } of inTurns(body.chunks, signal)) yield { lines: data };
@@ -304,6 +307,17 @@ async function* piecesOf(
     case 'pg-binary':
       throw new Error('pg-binary is not accepted');
   }
+}
+
+/** The source has taken the turn for them. */
+async function wholeRows(rows: readonly (readonly Value[])[]): Promise<(readonly WholeValue[])[]> {
+  const whole: WholeValue[][] = [];
+  for (const row of rows) {
+    const values: WholeValue[] = [];
+    for (const value of row) values.push(isLong(value) ? await wholeOf(value) : value);
+    whole.push(values);
+  }
+  return whole;
 }
 
 async function cleanUp(steps: readonly (() => Promise<unknown>)[]): Promise<void> {

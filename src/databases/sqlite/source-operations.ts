@@ -1,5 +1,5 @@
 /** What the child process of a source does. */
-import type { Argument, Column, StatementInfo, Value } from '../database.ts';
+import type { Argument, Column, Limits, LongValue, StatementInfo, WholeValue } from '../database.ts';
 
 export interface Target {
   readonly path: string;
@@ -10,12 +10,15 @@ export interface Target {
 export interface QueryRequest extends Target {
   readonly sql: string;
   readonly args: readonly Argument[];
+  readonly limits: Limits;
 }
 
 export interface Staged {
   readonly columns: readonly Column[];
   readonly rows: number;
   readonly bytes: number;
+  /** There was a large value in it. */
+  readonly has_large: boolean;
 }
 
 /** A type, not an interface, so that it is assignable to Operations. */
@@ -27,7 +30,11 @@ export type SourceOperations = {
    * database holds its texts in UTF-16, and so would the file, which no database in UTF-8 attaches.
    */
   stage: {
-    readonly request: QueryRequest & { readonly file: string; readonly max_rows: number | null };
+    readonly request: QueryRequest & {
+      readonly file: string;
+      /** There may be large values: each is looked at. Otherwise the query is begun anew at the first one. */
+      readonly has_large: boolean;
+    };
     readonly reply: Staged | null;
     /** The columns, before the query runs; types that only values can tell are ANY. */
     readonly event: readonly Column[];
@@ -37,10 +44,15 @@ export type SourceOperations = {
   fetch: {
     readonly request: null;
     readonly reply: {
-      readonly rows: readonly (readonly Value[])[];
+      /** The last one may have large values: they stand as what they are, and come by `piece`. */
+      readonly rows: readonly (readonly (WholeValue | LongValue['long'])[])[];
+      /** In which columns of the last row there are such. */
+      readonly long: readonly number[];
       /** Of their values: text in UTF-8, 8 for a number. */
       readonly bytes: number;
       readonly done: boolean;
     };
   };
+  /** The next bytes of a large value of the row that was fetched last; null: there are no more. */
+  piece: { readonly request: { readonly column: number }; readonly reply: Uint8Array | null };
 };

@@ -1,10 +1,13 @@
 /** The child process of a source: opens the database read-only for each request and runs one query. */
-import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, rmSync, statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { Argument, Column } from '../database.ts';
 import { DatabaseError, wrongCount } from '../errors.ts';
+import { LARGE_BYTES } from '../large-turn.ts';
+import { ValueBound } from '../value-bound.ts';
 import { describeColumns, hasComputedReals, typesSeen } from './columns.ts';
 import { failureOf, mismatchText, redact, resultCode, SQLITE } from './failure.ts';
+import { LargeValues } from './large-values.ts';
 import { fileUri } from './quote.ts';
 import { checkReadable, RowReader, readerSql, readRows } from './row-reader.ts';
 import { serve } from './serve.ts';
@@ -46,7 +49,7 @@ serve<SourceOperations>(
         checkArguments(query.parsed, request.args);
         if (textEncoding(db) !== 'utf-8') return null;
         tell(query.columns);
-        return running(request.args, () => stage(db, query, request));
+        return running(request, () => stage(db, query, request));
       }),
 
     open: (request) => {
@@ -57,9 +60,12 @@ serve<SourceOperations>(
         checkArguments(parsed, request.args);
         const encoding = textEncoding(db);
         checkReadable(db, columns.length, encoding);
-        const statement = db.prepare(readerSql(parsed.numbered, columns.length, encoding));
-        const rows = running(request.args, () => readRows(statement, bindings(parsed, request.args)));
-        current = { reader: new RowReader(rows, columns, encoding), db, request };
+        const bound = new ValueBound(request.limits, database, columns);
+        const large = new LargeValues(db, bound);
+        limitLength(db, mostBytes(bound));
+        const statement = db.prepare(readerSql(parsed.numbered, columns, encoding, large));
+        const rows = running(request, () => readRows(statement, bindings(parsed, request.args)));
+        current = { reader: new RowReader(rows, columns, encoding, large, bound), db, request };
         return columns;
       } catch (error) {
         db.close();
@@ -71,13 +77,18 @@ serve<SourceOperations>(
       if (current === null) throw new Error('there is no query to fetch from');
       const { reader, request } = current;
       try {
-        const batch = running(request.args, () => reader.batch());
+        const batch = running(request, () => reader.batch());
         if (batch.done) abandon();
         return batch;
       } catch (error) {
         abandon();
         throw error;
       }
+    },
+
+    piece: ({ column }) => {
+      if (current === null) throw new Error('there is no query to fetch from');
+      return current.reader.piece(column);
     },
   },
   (error) => failureOf(error, database, 'query_failed'),
@@ -204,7 +215,7 @@ function bound(value: Argument): SQLInput {
 }
 
 /** Runs what may fail with a message that quotes an argument. */
-function running<T>(args: readonly Argument[], work: () => T): T {
+function running<T>({ args, limits }: QueryRequest, work: () => T): T {
   try {
     return work();
   } catch (error) {
@@ -212,16 +223,55 @@ function running<T>(args: readonly Argument[], work: () => T): T {
     if (resultCode(error) === SQLITE.MISMATCH) {
       throw new DatabaseError('invalid_arguments', `${database}: ${mismatchText(args)} (datatype mismatch)`);
     }
+    if (resultCode(error) === SQLITE.TOOBIG) throw new ValueBound(limits, database, []).rowError(null);
     const { code, message, transient } = failureOf(error, database, 'query_failed');
     throw new DatabaseError(code, redact(message, args), { transient });
   }
 }
 
+/**
+ * To look at the size of each value would double the time of a report. So SQLite refuses the first large one by itself,
+ * and the query is begun anew.
+ */
+function stage(db: DatabaseSync, query: Query, request: SourceOperations['stage']['request']): Staged {
+  const bound = new ValueBound(request.limits, database, query.columns);
+  const large = new LargeValues(db, bound);
+  if (!request.has_large && limitLength(db, large.bytes)) {
+    try {
+      return stageAll(db, query, request, null);
+    } catch (error) {
+      if (resultCode(error) !== SQLITE.TOOBIG) throw error;
+      db.exec('DETACH stage');
+      rmSync(request.file, { force: true });
+    }
+  }
+  limitLength(db, mostBytes(bound));
+  return stageAll(db, query, request, large);
+}
+
+/** SQLite itself refuses values and rows of more bytes, also those that it only makes on its way. */
+function limitLength(db: DatabaseSync, bytes: number): boolean {
+  // Older versions of Node have no such limits.
+  if (!('limits' in db)) return false;
+  db.limits.length = Math.min(bytes, MOST_BYTES);
+  return true;
+}
+
+/** A row in SQLite's own form is a little larger than its values. */
+function mostBytes(bound: ValueBound): number {
+  return Math.max(LARGE_BYTES, bound.row) + ROW_OVERHEAD_BYTES;
+}
+
+const ROW_OVERHEAD_BYTES = 64 * 1024;
+/** SQLite's own limit of a value. */
+const MOST_BYTES = 1_000_000_000;
+
 /** One INSERT … SELECT inside of SQLite: no value passes through JavaScript, so none can change. */
-function stage(
+function stageAll(
   db: DatabaseSync,
   { parsed, columns, unproven }: Query,
-  { args, file, max_rows }: SourceOperations['stage']['request'],
+  { args, file, limits: { max_rows } }: SourceOperations['stage']['request'],
+  large: LargeValues | null,
 ): Staged {
   makeStagingFolder(file);
   db.prepare('ATTACH ? AS stage').run(file);
@@ -231,13 +281,17 @@ function stage(
   );
   db.exec(`CREATE TABLE stage.rows (${columns.map((_, index) => `c${index}`).join(', ')})`);
   let select = `SELECT * FROM (${parsed.numbered}\n)`;
-  if (unproven.length > 0 && hasComputedReals(db)) {
+  const computed = unproven.length > 0 && hasComputedReals(db) ? unproven : [];
+  if (computed.length > 0 || large !== null) {
     const names = columns.map((_, index) => `c${index}`);
-    const values = names.map((name, index) =>
-      unproven.includes(index)
+    const values = names.map((name, index) => {
+      const value = computed.includes(index)
         ? `CASE typeof(${name}) WHEN 'real' THEN CAST(${name} AS REAL) ELSE ${name} END`
-        : name,
-    );
+        : name;
+      return large === null
+        ? value
+        : `CASE WHEN ${large.condition(index, name)} THEN ${name} ELSE ${value} END`;
+    });
     select = `SELECT ${values.join(', ')} FROM (WITH q(${names.join(', ')}) AS (${parsed.numbered}\n) SELECT * FROM q)`;
   }
   const limit = max_rows === null ? -1 : max_rows + 1;
@@ -254,5 +308,6 @@ function stage(
     columns: columns.map((column, index) => ({ ...column, type: seen.get(index) ?? column.type })),
     rows,
     bytes: statSync(file).size,
+    has_large: large !== null,
   };
 }

@@ -14,6 +14,7 @@ import type {
 } from '../database.ts';
 import { DatabaseError } from '../errors.ts';
 import { checkLimits } from '../meter.ts';
+import { ChildTurn } from './child-turn.ts';
 import { ProcessPool } from './pool.ts';
 import type { SqliteProcess } from './process.ts';
 import type { SourceOperations, Target } from './source-operations.ts';
@@ -35,6 +36,10 @@ export interface SqliteSourceOptions {
 
 /** How often the size of a growing staging file is looked at, ms. */
 const WATCH_MS = 100;
+/** How many queries with large values are remembered. */
+const MOST_NOTED = 1_000;
+/** How long SQLite may take to write a large value, ms: it does not say when it has. */
+const LONGEST_TURN_MS = 1_000;
 
 type SourceProcess = SqliteProcess<SourceOperations>;
 type FileAccept = Extract<Accept, { readonly encoding: 'sqlite-file' }>;
@@ -50,6 +55,8 @@ export class SqliteSource implements Source {
   readonly #queries: ProcessPool<SourceOperations>;
   /** A process of its own for what is quick, so that it never waits behind long queries. */
   readonly #desk: ProcessPool<SourceOperations>;
+  /** Queries in whose results there were large values: they are looked for from the beginning. */
+  readonly #large = new Set<string>();
 
   constructor(options: SqliteSourceOptions) {
     const max = options.max_active ?? 10;
@@ -143,19 +150,22 @@ export class SqliteSource implements Source {
         });
         // What cannot be looked at while it grows is measured when it is complete.
         watched.catch(() => {});
+        const turn = new ChildTurn(child, signal, LONGEST_TURN_MS);
         try {
-          const { max_rows } = limits;
-          return await child.call('stage', { ...this.#target, sql, args, file, max_rows }, offer);
+          const has_large = this.#large.has(sql);
+          return await child.call('stage', { ...this.#target, sql, args, file, limits, has_large }, offer);
         } catch (error) {
           done.abort();
           throwIfRefused(refused);
           checkLimits({ rows: 0, bytes: await watched.catch(() => 0) }, limits);
           throw error;
         } finally {
+          turn.close();
           done.abort();
         }
       });
       if (staged === null) return null;
+      if (staged.has_large) this.#noteLarge(sql);
       checkLimits(staged, limits);
       onProgress({ phase: 'query', rows: staged.rows, bytes: staged.bytes });
       return {
@@ -169,25 +179,32 @@ export class SqliteSource implements Source {
     }
   }
 
+  #noteLarge(sql: string): void {
+    if (this.#large.size >= MOST_NOTED) this.#large.clear();
+    this.#large.add(sql);
+  }
+
   async #rows(sql: string, args: readonly Argument[], options: QueryOptions): Promise<ResultSet> {
     const { signal } = options;
     const child = await this.#queries.acquire(signal);
     const stop = () => void child.kill();
+    const turn = new ChildTurn(child, signal, null);
     signal.addEventListener('abort', stop, { once: true });
     let returned = false;
     const giveBack = async (reusable: boolean) => {
       if (returned) return;
       returned = true;
+      turn.close();
       signal.removeEventListener('abort', stop);
       if (reusable && child.alive && !signal.aborted) this.#queries.release(child);
       else await this.#queries.discard(child);
     };
     try {
-      const columns = await child.call('open', { ...this.#target, sql, args });
+      const columns = await child.call('open', { ...this.#target, sql, args, limits: options.limits });
       options.onColumns(columns);
       return {
         columns,
-        body: { encoding: 'rows', batches: fetchAll(child, options, giveBack) },
+        body: { encoding: 'rows', batches: fetchAll(child, options, turn, giveBack) },
         [Symbol.asyncDispose]: () => giveBack(false),
       };
     } catch (error) {
@@ -201,6 +218,7 @@ export class SqliteSource implements Source {
 async function* fetchAll(
   child: SourceProcess,
   { limits, signal, onProgress }: QueryOptions,
+  turn: ChildTurn,
   giveBack: (reusable: boolean) => Promise<void>,
 ): AsyncGenerator<readonly (readonly Value[])[]> {
   let rows = 0;
@@ -216,6 +234,31 @@ async function* fetchAll(
       bytes += batch.bytes;
       checkLimits({ rows, bytes }, limits);
       complete = batch.done;
+      if (batch.long.length > 0) {
+        const pieces = async function* (column: number) {
+          for (;;) {
+            const piece = await child.call('piece', { column });
+            signal.throwIfAborted();
+            if (piece === null) return;
+            bytes += piece.length;
+            checkLimits({ rows, bytes }, limits);
+            yield piece;
+          }
+        };
+        const last = batch.rows.at(-1) ?? [];
+        const whole = last.map(
+          (value, column): Value =>
+            batch.long.includes(column)
+              ? { long: value === 'text' ? 'text' : 'bytes', pieces: pieces(column) }
+              : value,
+        );
+        yield [...batch.rows.slice(0, -1), whole];
+        turn.end();
+        ahead = child.call('fetch', null);
+        ahead.catch(() => {});
+        onProgress({ phase: 'query', rows, bytes });
+        continue;
+      }
       if (!complete) {
         ahead = child.call('fetch', null);
         // Awaited in the next round; if there is none, the process is ended and this is how it says so.

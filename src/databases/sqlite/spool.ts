@@ -1,6 +1,6 @@
 /** Collects rows from JavaScript in a staging file, as a SQLite source would have made it. */
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import type { Column, ColumnType, Value } from '../database.ts';
+import type { Column, ColumnType, WholeValue } from '../database.ts';
 import { LineDecoder } from '../encodings/copy-text.ts';
 import { DatabaseError } from '../errors.ts';
 import { makeStagingFolder, type StagedRows } from './staging-file.ts';
@@ -13,7 +13,7 @@ const VALUES_AT_ONCE = 2_000;
 type SqlValue = null | bigint | number | string | Uint8Array;
 
 /** Some rows: values, or lines of `copy-text`. */
-export type Piece = { readonly rows: readonly (readonly Value[])[] } | { readonly lines: Uint8Array };
+export type Piece = { readonly rows: readonly (readonly WholeValue[])[] } | { readonly lines: Uint8Array };
 
 export interface Sealed extends StagedRows {
   /** Types that change none of the values: the source's own, or what the values allow. */
@@ -103,7 +103,7 @@ export class Spool {
   }
 
   /** Adds a row's values as SQLite takes them, and notes their kinds. */
-  #take(row: readonly Value[], values: SqlValue[]): void {
+  #take(row: readonly WholeValue[], values: SqlValue[]): void {
     if (row.length !== this.#columns.length) {
       throw new DatabaseError(
         'query_failed',
@@ -122,7 +122,7 @@ export class Spool {
     }
   }
 
-  #storable(value: Value, index: number): SqlValue {
+  #storable(value: WholeValue, index: number): SqlValue {
     switch (typeof value) {
       case 'boolean':
         return value ? 1n : 0n;

@@ -186,7 +186,7 @@ test('fields written as bytes are those written as values', () => {
       bytes.writeBigInt64LE(value as bigint, 1);
       assert.equal(
         write((writer) => writer.int64(bytes, 1)),
-        encodeField(value),
+        encodeField(value as bigint),
       );
     }),
   );

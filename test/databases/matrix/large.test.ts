@@ -9,13 +9,15 @@ import { BACKENDS, type BackendSide, SOURCES, type SourceSide } from './engines.
 const PATTERN = "xy\t\n\\'äö";
 const BOUND = 100_000;
 
-for (const from of SOURCES.filter(({ name }) => name !== 'sqlite')) {
+for (const from of SOURCES) {
   suite(`from ${from.name}`, { concurrency: true }, () => {
     for (const to of BACKENDS) {
       test(`large values to ${to.name}`, { skip: from.skip || to.skip }, async (t) => {
         const source = await from.open(t);
         const backend = await to.open(t);
         const text = (times: number) => from.repeat(PATTERN, times);
+        // Of an expression, SQLite's values have no type, and MySQL takes texts for those.
+        const asBytes = from.name === 'sqlite' && to.kinds.includes('mysql') ? null : from.asBytes;
         const limited = { ...NO_LIMITS, max_value_bytes: BOUND };
         const fails = (columns: readonly string[], limits: Limits, message: RegExp) =>
           assert.rejects(moved(source, backend, 'over', columns, limits), {
@@ -31,12 +33,12 @@ for (const from of SOURCES.filter(({ name }) => name !== 'sqlite')) {
         ] as const) {
           const arrived = await moved(source, backend, `text_${times}`, [text(times)], limits);
           assert.ok(arrived === PATTERN.repeat(times), `${times} times`);
-          if (from.asBytes === null) continue;
+          if (asBytes === null) continue;
           const bytes = await moved(
             source,
             backend,
             `bytes_${times}`,
-            [from.asBytes(text(times))],
+            [asBytes(text(times))],
             limits,
             'BYTES',
           );
@@ -45,15 +47,15 @@ for (const from of SOURCES.filter(({ name }) => name !== 'sqlite')) {
 
         const over = text(BOUND / 10 + 1);
         const told =
-          /^db "app": column "c", row 1: a value has more bytes than max_value_bytes \(100000\); let /;
+          /^db "app": column "c"(, row 1)?: a value has more bytes than max_value_bytes \(100000\); let /;
         await fails([over], limited, told);
         await fails([text(BOUND)], limited, told);
-        if (from.asBytes !== null) await fails([from.asBytes(over)], limited, told);
+        if (asBytes !== null) await fails([asBytes(over)], limited, told);
         const half = text(8_000);
         await fails(
           [half, half, half],
           limited,
-          /^db "app": row 1: its values have more bytes than a row may have, 2 times max_value_bytes \(100000\); let /,
+          /^db "app": (row 1|a row): its values have more bytes than a row may have, 2 times max_value_bytes \(100000\); let /,
         );
         await fails(
           [over],
