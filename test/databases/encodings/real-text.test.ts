@@ -12,7 +12,7 @@ test('a float as text is the same float, reads like none but a float, and as SQL
   for (const value of edges) assert.ok(Object.is(Number(realText(value)), value), realText(value));
   assert.equal(realText(-0), '-0.0');
   assert.equal(realText(Number.NEGATIVE_INFINITY), '-Infinity');
-  // Of more digits SQLite prints some that the value does not need.
+  // SQLite prints digits that the value does not need where there are many, and now and then where there are few.
   const short = fc.tuple(fc.integer({ min: -99_999, max: 99_999 }), fc.integer({ min: -30, max: 30 }));
   fc.assert(
     fc.property(fc.oneof(fc.double({ noNaN: true }), short), (input) => {
@@ -20,7 +20,10 @@ test('a float as text is the same float, reads like none but a float, and as SQL
       const text = realText(value);
       assert.ok(Object.is(Number(text), value), text);
       assert.match(text, /\.|Infinity/);
-      if (typeof input !== 'number' && value !== 0) assert.equal(text, cast.get(value)?.['text']);
+      if (typeof input === 'number' || value === 0) return;
+      const own = String(cast.get(value)?.['text']);
+      if (own.length <= text.length) assert.equal(text, own);
+      else assert.equal(/e.*$/.exec(text)?.[0], /e.*$/.exec(own)?.[0], `${text} beside ${own}`);
     }),
   );
 });
