@@ -1,4 +1,5 @@
 import { printable } from '../util/printable.ts';
+import { tlsText } from '../util/tls.ts';
 
 /** What went wrong with a database, by what can be done about it. */
 export type DatabaseErrorCode =
@@ -74,6 +75,7 @@ export function isTlsRefusal(error: unknown): boolean {
   const code = 'code' in error ? String(error.code) : '';
   return (
     /^ERR_(TLS|SSL)_|CERT|SELF_SIGNED|^UNABLE_TO_|HANDSHAKE_NO_SSL/.test(code) ||
-    /does not support (SSL|secure)|establishing an SSL/.test(error.message)
+    /does not support (SSL|secure)|establishing an SSL/.test(error.message) ||
+    tlsText(error) !== null
   );
 }

@@ -1,6 +1,7 @@
 /** TLS for people: files that are checked before they are used, and what a handshake failed with, in words. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 
 export interface CertificateFiles {
   /** Paths of PEM files, or null. */
@@ -33,7 +34,9 @@ export async function readCertificates({ ca, cert, key }: CertificateFiles): Pro
   return authority === null ? own : { ...own, ca: authority };
 }
 
-async function read(path: string): Promise<Buffer> {
+async function read(name: string): Promise<Buffer> {
+  // A name that is relative is told with the folder that it was looked for in.
+  const path = resolve(name);
   try {
     return await readFile(path);
   } catch (error) {
@@ -118,17 +121,32 @@ const WORDS: readonly (readonly [RegExp, string])[] = [
   [/^ERR_(SSL|OSSL)_/, 'the encrypted connection failed'],
 ];
 
+/** OpenSSL's texts for a certificate that is not taken: a driver may have put a code of its own over Node's. */
+const CODES: readonly (readonly [string, string])[] = [
+  ['self-signed certificate in certificate chain', 'SELF_SIGNED_CERT_IN_CHAIN'],
+  ['self-signed certificate', 'DEPTH_ZERO_SELF_SIGNED_CERT'],
+  ['unable to verify the first certificate', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'],
+  ['unable to get local issuer certificate', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'],
+  ['certificate has expired', 'CERT_HAS_EXPIRED'],
+  ['certificate is not yet valid', 'CERT_NOT_YET_VALID'],
+  ["Hostname/IP does not match certificate's altnames", 'ERR_TLS_CERT_ALTNAME_INVALID'],
+];
+
+/** Node's code of an error of TLS; '' where it has none. */
+function codeOf(error: Error): string {
+  const own = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  if (own !== '' && own !== 'EPROTO' && own !== 'HANDSHAKE_SSL_ERROR') return own;
+  // OpenSSL's reason stands in the message where Node has no code of its own for it.
+  const [, reason] =
+    /^[0-9A-F]{1,32}:error:[0-9A-F]{1,16}:[^:]{0,99}:[^:]{0,99}:([^:]{1,99}):/i.exec(error.message) ?? [];
+  if (reason !== undefined) return `ERR_SSL_${reason.toUpperCase().replaceAll(' ', '_')}`;
+  return CODES.find(([text]) => error.message.startsWith(text))?.[1] ?? '';
+}
+
 /** What TLS failed with, in words, or null: the error is of another kind. OpenSSL's own code stands behind it. */
 export function tlsText(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
-  // OpenSSL's reason stands in the message where Node has no code of its own for it.
-  const [, reason] = /^[0-9A-F]+:error:[0-9A-F]+:[^:]*:[^:]*:([^:]+):/i.exec(error.message) ?? [];
-  const code =
-    'code' in error && typeof error.code === 'string' && error.code !== 'EPROTO'
-      ? error.code
-      : reason === undefined
-        ? ''
-        : `ERR_SSL_${reason.toUpperCase().replaceAll(' ', '_')}`;
+  const code = codeOf(error);
   const found = WORDS.find(([pattern]) => pattern.test(code));
   return found === undefined ? null : `TLS: ${found[1]} (${code})`;
 }

@@ -33,7 +33,9 @@ export function parseStatement(sql: string, database: string): Statement {
   const verb = first?.kind === 'word' ? first.text.toUpperCase() : '';
   const kind = SELECTS.has(verb) ? 'select' : OTHER_READS.has(verb) ? 'direct' : null;
   if (kind === null) {
-    return refuse('the statement is none that only reads: SELECT, WITH, SHOW, DESCRIBE, EXISTS or EXPLAIN');
+    return refuse(
+      'the statement is not one that only reads: SELECT, WITH, SHOW, DESCRIBE, EXISTS or EXPLAIN',
+    );
   }
 
   const closing: string[] = [];

@@ -165,6 +165,7 @@ function parseGo(dsn: string): Parts {
 }
 
 function hostOf(address: string): Place {
+  if (address.includes(',')) throw new TypeError('several hosts are not supported; name one');
   const found = /^(?:\[([0-9a-f:.%\w]+)\]|([^:[\]\s]*))(?::(\d*))?$/i.exec(address);
   if (found === null) {
     throw new TypeError('its address is not of the form host:port (an IPv6 address goes into brackets)');

@@ -37,7 +37,10 @@ export function checkStatement(sql: string, database: string): void {
   LEADING.test(sql);
   WRITING.lastIndex = LEADING.lastIndex;
   if (WRITING.test(sql)) {
-    throw new DatabaseError('invalid_statement', `${database}: the statement is none that only reads`);
+    throw new DatabaseError(
+      'invalid_statement',
+      `${database}: the statement is not one that only reads: SELECT, WITH, TABLE, VALUES, SHOW, DESCRIBE or EXPLAIN`,
+    );
   }
   // ANALYZE has rows of its own beside those that go to the file, and a read-only transaction does not mind.
   if (writesFile(sql)) {

@@ -136,7 +136,11 @@ function kindOf(error: ServerError, doing: Doing): readonly [DatabaseErrorCode, 
 
 /** The server's message without the values that those of data errors quote. */
 function plainMessage({ code, message }: ServerError): string {
-  if (code === '22021') return message.replace(/: 0x.*$/s, '');
+  if (code === '22021') {
+    return /: 0x00$/.test(message)
+      ? 'Postgres takes no text with a NUL character'
+      : message.replace(/: 0x.*$/s, '');
+  }
   // 22P04 (bad COPY format) quotes a column's name, the others values.
   if (!code.startsWith('22') || code === '22P04') return message;
   // By a pattern, each of many such quotes would be a beginning from which all the rest is read.
@@ -174,10 +178,13 @@ function connectionFailure(error: unknown, database: string): DatabaseError {
     return new DatabaseError('query_failed', `${database}: ${String(error)}`);
   }
   const network = isNetworkError(error);
-  const message = connectionText(error);
+  const lacksPassword = /^SASL: .{0,99}client password must be/.test(error.message);
+  const message = lacksPassword
+    ? 'the server asks for a password, and the DSN has none'
+    : connectionText(error);
   return network
     ? new DatabaseError('unavailable', `${database}: ${message}`, {
-        refused: isTlsRefusal(error),
+        refused: lacksPassword || isTlsRefusal(error),
         cause: error,
       })
     : new DatabaseError('query_failed', `${database}: ${message}`, { cause: error });

@@ -241,7 +241,7 @@ export class PostgresSource implements Source {
       if (sqlState(error) !== SYNTAX_ERROR && sqlState(error) !== NOT_SUPPORTED) throw error;
       throw this.#invalid(
         'invalid_statement',
-        'the statement is none that only reads: SELECT, VALUES, TABLE or WITH',
+        'the statement is not one that only reads: SELECT, VALUES, TABLE or WITH',
       );
     }
   }

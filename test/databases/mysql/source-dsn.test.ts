@@ -36,6 +36,8 @@ const BAD: readonly (readonly [dsn: string, message: RegExp])[] = [
   ['root:s3cret@tcp(db:port)/app', /host:port/],
   ['root:s3cret@tcp(db:70000)/app', /port is not a number from 1 to 65535/],
   ['root:s3cret@tcp(de:ad:be:ef)/app', /brackets/],
+  ['mysql://root:s3cret@a,b:3307/app', /several hosts are not supported/],
+  ['root:s3cret@tcp(a:3306,b:3306)/app', /several hosts are not supported/],
   ['/app', /names no user/],
   ['tcp(db)/app', /names no user/],
   ['mysql://db/app', /names no user/],

@@ -118,7 +118,7 @@ for (const server of servers('mysql')) {
       ]) {
         await assert.rejects(
           source.prepare(sql, never()),
-          { code: 'invalid_statement', message: /none that only reads/ },
+          { code: 'invalid_statement', message: /not one that only reads/ },
           sql,
         );
         await assert.rejects(rowsOf(source, sql), { code: 'invalid_statement' }, sql);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
 import type pg from 'pg';
 import { makeCertificates } from '../../../scripts/services/certificates.ts';
+import { DatabaseError } from '../../../src/databases/errors.ts';
 import { connect, MORTAL } from '../../../src/databases/postgres/connect.ts';
 import { failureOf, isConnectionError } from '../../../src/databases/postgres/failure.ts';
 import { Pool } from '../../../src/databases/postgres/pool.ts';
@@ -331,6 +332,16 @@ for (const server of servers('postgres')) {
     await preferring.end();
     await execute(dsn, `ALTER DATABASE "${pathname.slice(1)}" SET default_transaction_read_only = on`);
     assert.match(await refused([host], 'target_session_attrs=read-write'), /it is read-only/);
+    const url = new URL(server.dsn ?? '');
+    const open_dsn = `postgres://${url.username}@${url.host}/postgres`;
+    const without = await connect({ config: clientConfig(open_dsn), connect_timeout_ms: 5_000 }).catch(
+      (caught: unknown) => failureOf(caught, 'db "x"', 'query_failed'),
+    );
+    assert.ok(without instanceof DatabaseError);
+    assert.deepEqual(
+      [without.message, without.refused],
+      ['db "x": the server asks for a password, and the DSN has none', true],
+    );
     // A refused login is not passed over, as it may tell of an attack.
     const [wrong] = [at([host, host], 'sslmode=disable')].map((one) => ({ ...one, password: () => 'x' }));
     assert.ok(wrong !== undefined);
