@@ -128,6 +128,7 @@ async function start(
     },
   });
 
+  let isDraining = false;
   let address: string | null = null;
   if (!config.worker.only) {
     const server = buildServer({
@@ -138,6 +139,7 @@ async function start(
       body_limit: config.app.body_limit,
       allowed_hosts: config.app.allowed_hosts,
       ready: config.app.ready,
+      isDraining: () => isDraining,
     });
     closers.push(() => server.close());
     address = await listen(server, config.server);
@@ -204,6 +206,7 @@ async function start(
 
   // Polls are answered while jobs end, and posts accepted: they are durable, another server runs them.
   const end = async (timeout_ms: number) => {
+    isDraining = true;
     await worker.drain(timeout_ms);
     await close();
   };

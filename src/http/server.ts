@@ -43,6 +43,8 @@ export interface ServerOptions {
   readonly most_unread_bytes?: number;
   /** What must be well for /health/ready to say so: parts by name, or "db" and "results" for all of a kind. Default: store. */
   readonly ready?: readonly string[];
+  /** Whether the process lets its jobs end, to end itself: it is not ready then. Default: never. */
+  readonly isDraining?: () => boolean;
   /** How long a part may take to answer before /health/ready counts it as down, ms. */
   readonly health_wait_ms?: number;
 }
@@ -119,6 +121,7 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     cancel_wait_ms: options.cancel_wait_ms ?? CANCEL_WAIT_MS,
     health_wait_ms: options.health_wait_ms ?? HEALTH_WAIT_MS,
     ready: options.ready ?? ['store'],
+    isDraining: options.isDraining ?? (() => false),
   };
   app.get('/', async () => success(`dungbeetle ${options.version}`));
   const typed = app.withTypeProvider<TypeBoxTypeProvider>();

@@ -16,6 +16,8 @@ test('SIGTERM lets a running job end, begins no other, and exits 0', async (t) =
   await until('it runs', async () => (await server.job(running)).state === 'STARTED');
   server.child.kill('SIGTERM');
   await until('it drains', () => server.log.some((entry) => entry['msg'] === 'draining'));
+  const ready = await server.request('GET', '/health/ready');
+  assert.deepEqual([ready.http, ready.message], [503, 'not ready: the server is shutting down']);
   await server.post('total', { job_id: 'late' });
   assert.equal(await server.exited(), 0);
   assert.equal(server.log.at(-1)?.['msg'], 'stopped');

@@ -29,4 +29,6 @@ export interface RouteContext {
   readonly cancel_wait_ms: number;
   readonly health_wait_ms: number;
   readonly ready: readonly string[];
+  /** Whether the process lets its jobs end, to end itself. */
+  isDraining(): boolean;
 }

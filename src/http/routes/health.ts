@@ -7,10 +7,13 @@ import type { App, RouteContext } from './context.ts';
 /** A part that takes longer counts as down: probes give up after a few seconds themselves. */
 export const HEALTH_WAIT_MS = 2_000;
 
-export function healthRoutes(app: App, { queue, reports, health_wait_ms, ready }: RouteContext): void {
+export function healthRoutes(app: App, context: RouteContext): void {
+  const { queue, reports, health_wait_ms, ready } = context;
   app.get('/health/live', async () => success({ process: 'ok' }));
 
   app.get('/health/ready', async () => {
+    // So that no more comes here; what comes all the same is taken.
+    if (context.isDraining()) throw new ApiError('unavailable', 'not ready: the server is shutting down');
     const controller = new AbortController();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<null>((resolve) => {
