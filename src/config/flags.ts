@@ -18,7 +18,8 @@ export interface Flags {
 }
 
 const COMMANDS: Readonly<Record<Exclude<Command, 'run'>, string>> = {
-  'new-config': 'write a commented sample to ./config.toml, or to --config, and end',
+  'new-config':
+    'write a commented sample to ./config.toml, or to --config, and a first task to ./sql, and end',
   version: 'print the version and end',
   help: 'print this and end',
 };

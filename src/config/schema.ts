@@ -41,7 +41,7 @@ export const root = Type.Object({
     }),
   ),
   worker_name: Type.Optional(
-    text('name of this worker, unique among those that run', {
+    text('name of this worker, told with the jobs that it runs', {
       fallback: '<host name>-<process id>',
       must: '1 to 128 printable characters',
       form: (value) => /^[^\p{C}]{1,128}$/u.test(value),
