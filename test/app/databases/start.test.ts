@@ -72,7 +72,7 @@ suite('the start', { concurrency: 2 }, () => {
       const dsn = await freshDatabase(t, server);
       const network = await proxy(t, { port: Number(new URL(dsn).port) });
       network.refuse();
-      const away = { ...at(network.through(dsn)), connect_timeout: '500ms' };
+      const away = { ...at(network.through(dsn)), connect_timeout: '10s' };
       const path = join(tempFolder(t), 'source.db');
       new DatabaseSync(path).close();
       const file = resultsFile(join(tempFolder(t), 'results.db')).settings;
